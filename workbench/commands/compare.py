@@ -1,0 +1,79 @@
+"""workbench compare RUN --prompt P: base, teacher and student on one question."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from workbench.commands import screen
+from workbench.commands.options import add_runs, runs_folder
+from workbench.demonstrations import Demonstration
+from workbench.errors import InputError
+from workbench.evaluation import answer
+from workbench.runs import Run, open_run, student_at
+from workbench.sampling import Choice
+from workbench.settings import Settings
+from workbench.training.batches import make_prompts
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run", metavar="RUN", help="name or folder of a run")
+    add_runs(parser)
+    parser.add_argument("--prompt", required=True, help="the question")
+    parser.add_argument("--demonstration", help="what the teacher is shown (default: the run's own for this question)")
+    parser.add_argument("--step", type=int, help="the student as it was at this checkpoint (default: the latest)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature (default: 0, greedy)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Ask all three."""
+    if not options.prompt.strip():
+        raise InputError("--prompt is empty.", "Write the question after --prompt.")
+    if options.temperature < 0:
+        raise InputError(f"--temperature is {options.temperature}.", "Give it 0 or more.")
+    found = open_run(options.run, runs_folder(options))
+    row = _row(found, options.prompt, options.demonstration)
+    roles = student_at(found, options.step)
+    settings = Settings.from_dict(found.config["settings"])
+    prompts = make_prompts(roles.loaded.tokenizer, settings)
+    longest = settings.rollout.max_new_tokens
+    tokens = prompts.tokenise_all([row], roles.loaded.longest, longest)[0]
+    student_prompt = prompts.render(prompts.student_messages(row))
+    teacher_prompt = prompts.render(prompts.teacher_messages(row))
+    asked = {
+        "base": (roles.base_decoder, tokens.student),
+        "teacher": (roles.teacher_decoder(settings.teacher.teacher), tokens.teacher),
+        "student": (roles.student_decoder, tokens.student),
+    }
+    texts = {
+        role: answer(
+            decoder,
+            roles.loaded,
+            [ids],
+            longest=longest,
+            choice=Choice(temperature=options.temperature),
+            seed=options.seed,
+        )[0]
+        for role, (decoder, ids) in asked.items()
+    }
+    if row.demonstration is None and row.context is None:
+        screen.say("No demonstration is known for this question, so the teacher read the question alone.")
+        screen.say('Show it one: --demonstration "..."')
+    for role, text in texts.items():
+        screen.say(f"{role:<8} {text}")
+    return {
+        **texts,
+        "prompts": {"base": student_prompt, "teacher": teacher_prompt, "student": student_prompt},
+    }
+
+
+def _row(found: Run, prompt: str, demonstration: str | None) -> Demonstration:
+    """The question as a row, with the demonstration given, or the run's own for the same question."""
+    if demonstration is None:
+        for split in ("held-out", "teaching"):
+            for row in found.rows(split):
+                if row.question.strip() == prompt.strip():
+                    return row
+    return Demonstration(prompt=prompt, demonstration=demonstration)

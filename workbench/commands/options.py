@@ -1,0 +1,83 @@
+"""Flags that several commands share, and the settings that they make."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from workbench.demonstrations import Columns, Reading, read, read_questions
+from workbench.errors import InputError
+from workbench.models import POCKET
+from workbench.runs.folder import default_runs
+from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The demonstrations file and which of its columns is what."""
+    parser.add_argument("demonstrations", metavar="DEMOS", help="JSONL, JSON, CSV, TSV, Parquet, XLSX or text file")
+    for field in ("prompt", "demonstration", "answer", "context"):
+        parser.add_argument(f"--{field}-column", metavar="NAME", help=f"column that holds the {field}")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model."""
+    parser.add_argument("--model", default=POCKET, help="pocket (bundled), a Hugging Face id, or a folder")
+    parser.add_argument("--revision", help="branch, tag or commit of a Hugging Face model")
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Where runs are kept."""
+    parser.add_argument("--runs", type=Path, default=None, metavar="DIR", help="folder of runs (default: ./runs)")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting, with its own sentence as help."""
+    for group, kind in GROUPS.items():
+        section = parser.add_argument_group(group, kind.__doc__.splitlines()[0])
+        for field in fields(kind):
+            flag = "--" + field.name.replace("_", "-")
+            default = POCKET_DEFAULTS.get(group, {}).get(field.name, field.default)
+            pocket = f"; pocket: {default}" if default != field.default else ""
+            shown = f" (default: {field.default!r}{pocket})".replace("%", "%%")
+            help_text = str(field.metadata["help"]).replace("%", "%%") + shown
+            if isinstance(field.default, bool):
+                section.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, help=help_text)
+                continue
+            choices = field.metadata["choices"] or None
+            section.add_argument(flag, dest=field.name, type=type(field.default), choices=choices, help=help_text)
+
+
+def settings_from(options: argparse.Namespace, is_pocket: bool) -> Settings:
+    """The settings that the flags ask for, over the model's defaults. Raises InputError on a wrong value."""
+    groups: dict[str, dict[str, Any]] = {}
+    for group, kind in GROUPS.items():
+        given = {f.name: getattr(options, f.name, None) for f in fields(kind)}
+        values = {name: value for name, value in given.items() if value is not None}
+        groups[group] = {**(POCKET_DEFAULTS.get(group, {}) if is_pocket else {}), **values}
+    return Settings.from_dict(groups)
+
+
+def read_data(options: argparse.Namespace) -> Reading:
+    """Read the demonstrations file, with the columns that the user named."""
+    columns = Columns(
+        prompt=options.prompt_column,
+        demonstration=options.demonstration_column,
+        answer=options.answer_column,
+        context=options.context_column,
+    )
+    return read(Path(options.demonstrations), columns)
+
+
+def runs_folder(options: argparse.Namespace) -> Path:
+    """The folder of runs, made absolute. Raises InputError if it is a file."""
+    folder: Path = (options.runs or default_runs()).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder of runs.", "Name a folder with --runs DIR.")
+    return folder
+
+
+def read_probes(path: str | None) -> Reading | None:
+    """A user's own probes: rows with a prompt and an answer."""
+    return None if path is None else read_questions(Path(path), need_answer=True)

@@ -1,0 +1,43 @@
+"""workbench runs: all runs of a folder."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from workbench.commands import screen
+from workbench.commands.options import add_runs, runs_folder
+from workbench.runs.folder import list_runs
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_runs(parser)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """List them, oldest first."""
+    folder = runs_folder(options)
+    found = [run.summary() for run in list_runs(folder)]
+    if not found:
+        screen.say(f"There is no run in {folder} yet. Try: workbench teach sample_data/zorbic.jsonl")
+    else:
+        rows = [
+            (
+                r["run"],
+                r["state"],
+                r["method"],
+                r["model"],
+                f"{r['step']}/{r['steps']}",
+                _share(r["skill"]),
+                _share(r["retention"]),
+                r["started"],
+            )
+            for r in found
+        ]
+        screen.table("Runs", ("run", "state", "method", "model", "step", "skill", "kept", "started"), rows)
+    return {"runs": found}
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -1,0 +1,158 @@
+"""workbench teach DEMOS: from a file to a taught model, with what it learned and what it forgot."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from workbench.adapters import merge_adapter
+from workbench.commands import screen
+from workbench.commands.conduct import conduct, follow_up, show_answers, show_result
+from workbench.commands.options import (
+    add_data,
+    add_model,
+    add_runs,
+    add_settings,
+    read_data,
+    read_probes,
+    runs_folder,
+    settings_from,
+)
+from workbench.demonstrations import Demonstration, Reading, read_questions, split
+from workbench.errors import InputError
+from workbench.evaluation import read_bundled
+from workbench.models import LoadedModel, load
+from workbench.runs import Request, Run, begin, free_name, open_run
+from workbench.runs.folder import check_name
+from workbench.settings import Settings
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_data(parser)
+    add_model(parser)
+    add_runs(parser)
+    parser.add_argument("--method", choices=("sdft", "sft"), default="sdft", help="how to teach (default: sdft)")
+    parser.add_argument("--beside-sft", action="store_true", help="teach by SFT too, and show both")
+    parser.add_argument("--keep", metavar="FILE", help="questions whose answers should stay as they are")
+    parser.add_argument("--on", metavar="RUN", help="go on from what this run has taught")
+    parser.add_argument("--name", help="the run's name (default: made from the file's)")
+    parser.add_argument("--held-out", type=float, default=0.3, help="share of rows kept for the test (default: 0.3)")
+    parser.add_argument("--probes", metavar="FILE", help="questions that retention is measured on (default: bundled)")
+    parser.add_argument("--scorer", default="contains", help="how an answer is scored (default: contains)")
+    parser.add_argument("--evaluate-every", type=int, default=50, help="steps between measurements (default: 50)")
+    parser.add_argument("--save-every", type=int, default=50, help="steps between checkpoints (default: 50)")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Read, check, teach, show."""
+    reading = read_data(options)
+    folder = runs_folder(options)
+    if options.name is not None:
+        check_name(options.name)
+    for flag in ("evaluate_every", "save_every"):
+        if getattr(options, flag) < 1:
+            raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")
+    earlier = None if options.on is None else open_run(options.on, folder)
+    loaded = _model(options, earlier)
+    settings = settings_from(options, loaded.is_pocket)
+    request = _request(options, reading, settings, loaded, folder, earlier)
+    _introduce(request, loaded, reading)
+    made = begin(request, loaded, folder)
+    result = conduct(made, loaded)
+    if options.beside_sft and options.method == "sdft" and result["finished"]:
+        result["beside"] = _beside(request, loaded, folder, made)
+    show_result(made, result)
+    if result["finished"]:
+        show_answers(made)
+    follow_up(made, result)
+    return {key: result[key] for key in _KEYS if key in result}
+
+
+_KEYS = ("run", "method", "model", "steps", "seconds", "skill", "retention", "finished", "beside")
+
+
+def _model(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
+    if earlier is None:
+        return load(options.model, revision=options.revision)
+    name = earlier.config["model"]
+    if options.model not in (name, "pocket"):
+        raise InputError(
+            f"Run {earlier.name} was taught on {name}, not on {options.model}.",
+            f"Leave --model out, or use {name}.",
+        )
+    if not earlier.adapter.is_dir():
+        raise InputError(f"Run {earlier.name} is not finished.", f"First: workbench resume {earlier.name}.")
+    return merge_adapter(load(name, revision=earlier.config.get("revision")), earlier.adapter)
+
+
+def _request(
+    options: argparse.Namespace,
+    reading: Reading,
+    settings: Settings,
+    loaded: LoadedModel,
+    folder: Path,
+    earlier: Run | None,
+) -> Request:
+    parts = split(reading.rows, held_out=options.held_out, seed=settings.optim.seed)
+    keep: list[Demonstration] = list(parts.keep)
+    if options.keep:
+        keep += read_questions(Path(options.keep)).rows
+    probes = read_probes(options.probes)
+    stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
+    return Request(
+        name=options.name or free_name(folder, stem),
+        method=options.method,
+        settings=settings,
+        teaching=parts.teaching,
+        held_out=parts.held_out,
+        keep=[_as_keep(row) for row in keep],
+        probes=read_bundled(loaded) if probes is None else list(probes.rows),
+        scorer=options.scorer,
+        evaluate_every=options.evaluate_every,
+        save_every=options.save_every,
+        source=str(options.demonstrations),
+        on=None if earlier is None else earlier.name,
+        before=None if earlier is None else earlier.adapter,
+        notes=tuple(reading.notes),
+    )
+
+
+def _as_keep(row: Demonstration) -> Demonstration:
+    """The question alone, whatever else the row holds."""
+    return Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True)
+
+
+def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
+    optim = request.settings.optim
+    method = "self-distillation (SDFT)" if request.method == "sdft" else "supervised fine-tuning (SFT)"
+    screen.heading("What is about to happen")
+    screen.say(
+        f"  The model `{loaded.name}` will be taught by {method} from {len(request.teaching)} demonstrations of "
+        f"{request.source}, in {optim.steps} steps of {optim.batch} answers."
+    )
+    if request.method == "sdft":
+        screen.say(
+            "  In each step the model answers some of the questions itself (student); the same model, shown the "
+            "demonstration (teacher), says at each word what it would have said; the student moves towards that."
+        )
+    screen.say(
+        f"  {len(request.held_out)} other rows are kept back to test what it learned; {len(request.probes)} "
+        f"questions on other things test what it forgets."
+    )
+    if request.keep:
+        screen.say(f"  {len(request.keep)} keep rows: questions whose answers should stay as they are.")
+    if request.on:
+        screen.say(f"  It goes on from what run {request.on} has taught.")
+    for note in reading.notes:
+        screen.say(f"  {note}")
+
+
+def _beside(request: Request, loaded: LoadedModel, folder: Path, first: Run) -> dict[str, Any]:
+    """The same data, batches, adapter and schedule, by SFT."""
+    screen.heading("The same by supervised fine-tuning (SFT)")
+    made = begin(replace(request, method="sft", name=free_name(folder, f"{first.name}-sft")), loaded, folder)
+    return conduct(made, loaded, quiet=True)

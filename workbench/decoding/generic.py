@@ -1,0 +1,64 @@
+"""Any causal language model of transformers, run through its own forward with its own cache."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from workbench.decoding.packed import inner_model
+
+
+@dataclass
+class ModelCache:
+    """A transformers cache with the padding mask [B, L] of what it holds."""
+
+    content: DynamicCache
+    mask: Tensor
+
+    def rows(self, index: Tensor) -> ModelCache:
+        """The cache of the chosen rows only, in this order (rows may repeat). This one is used up."""
+        self.content.batch_select_indices(index)
+        return ModelCache(self.content, self.mask.index_select(0, index))
+
+
+class ModelDecoder:
+    """Runs `model` (plain or PEFT, quantised or not) as it stands; nothing is copied, so nothing to refresh."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: Any = model
+        self._inner = inner_model(model)
+        # The argument was called past_key_values until transformers 5.2x.
+        names = inspect.signature(self._inner.forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
+
+    def refresh(self) -> None:
+        """Nothing is copied from the model."""
+
+    def allocate(self, rows: int, capacity: int) -> ModelCache:
+        """An empty cache; it grows as it is filled, whatever `capacity` says."""
+        device = next(self._inner.parameters()).device
+        return ModelCache(
+            DynamicCache(config=self._inner.config), torch.zeros(rows, 0, dtype=torch.long, device=device)
+        )
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
+        """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T]; see `Decoder`."""
+        new = torch.ones_like(ids) if mask is None else mask.long()
+        cache.mask = torch.cat([cache.mask, new], 1)
+        positions = (cache.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        output = self._model(
+            input_ids=ids,
+            attention_mask=cache.mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=keep,
+            **{self._cache_name: cache.content},
+        )
+        logits: Tensor = output.logits
+        return logits

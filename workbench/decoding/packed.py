@@ -1,0 +1,242 @@
+"""The forward pass of a Llama-style decoder without gradients, over packed weights.
+
+Rollouts and a frozen teacher need no autograd, no hooks and no cache classes, and on small models those cost
+more than the arithmetic. `PackedDecoder` holds one plain copy of the weights (the LoRA update merged in, where
+there is one), the projections of a layer packed into as few matrix products as the architecture allows, and
+writes keys and values into buffers that are allocated once.
+
+Covers the families whose layers are RMSNorm -> attention (RoPE, grouped queries) -> RMSNorm -> SwiGLU: Qwen2,
+Qwen3, Llama, SmolLM3-like models without sliding windows. `supports` says whether a model is one of them; others
+go through their own `forward` (see `sampling.py`). Not covered: quantised weights, which are never unpacked here.
+
+Shapes: B rows, T new tokens, L cached tokens, H query heads, G key/value heads, D head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+_FAMILIES = ("qwen2", "qwen3", "llama")
+
+
+@dataclass
+class KeyValues:
+    """Keys and values of B rows in buffers of fixed length; `length` tokens of it are filled.
+
+    `keys` and `values` hold one tensor [B, G, capacity, D] per layer; `blocked` [B, capacity] is True where a
+    position must not be attended to (left padding). Positions count real tokens only.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    blocked: Tensor
+    next_position: Tensor
+    length: int = 0
+
+    def prefix(self, row: int, tokens: int) -> Tensor:
+        """Copy of one row's last `tokens` filled tokens, [layers, 2, G, tokens, D], for `join_prefixes`."""
+        kept = slice(self.length - tokens, self.length)
+        pairs = zip(self.keys, self.values, strict=True)
+        return torch.stack([torch.stack([k[row, :, kept], v[row, :, kept]]) for k, v in pairs])
+
+    def rows(self, index: Tensor) -> KeyValues:
+        """The cache of the chosen rows only, in this order (rows may repeat)."""
+        return KeyValues(
+            [k.index_select(0, index) for k in self.keys],
+            [v.index_select(0, index) for v in self.values],
+            self.blocked.index_select(0, index),
+            self.next_position.index_select(0, index),
+            self.length,
+        )
+
+
+@dataclass
+class _Layer:
+    attention_norm: Tensor
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+def inner_model(model: Any) -> Any:
+    """The causal language model itself, whether or not PEFT is around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def supports(model: nn.Module) -> bool:
+    """Whether `PackedDecoder` computes the same function as this model: family, plain floating-point weights."""
+    config: Any = model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        getattr(config, "model_type", None) in _FAMILIES
+        and not getattr(config, "use_sliding_window", False)
+        and not getattr(config, "attention_bias", False)
+        and not getattr(config, "mlp_bias", False)
+        and getattr(config, "hidden_act", "silu") == "silu"
+        and rope.get("rope_type", "default") == "default"
+        and not getattr(config, "quantization_config", None)
+        and all(p.is_floating_point() for p in model.parameters())
+    )
+
+
+class PackedDecoder:
+    """A decoder's weights, packed for inference. `refresh` reads them again from the model.
+
+    Args:
+        model: a causal language model of a covered family, or the PEFT model around it; with adapters, their
+            update is merged into the copy held here (the model itself is left alone).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        inner = inner_model(model)
+        if not supports(inner):
+            raise ValueError(f"{type(inner).__name__} is not a plain Llama-style decoder")
+        self._model = inner
+        config = inner.config
+        self.heads = int(config.num_attention_heads)
+        self.groups = int(config.num_key_value_heads)
+        self.head_size = int(getattr(config, "head_dim", None) or config.hidden_size // self.heads)
+        self.epsilon = float(config.rms_norm_eps)
+        rotary = inner.model.rotary_emb
+        self._inverse_frequency = rotary.inv_freq.float()
+        self._rope_scale = float(getattr(rotary, "attention_scaling", 1.0))
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Read the weights again, with the adapter's present update merged in: call it after each step."""
+        trunk = self._model.model
+        self.embedding = trunk.embed_tokens.weight
+        self.final_norm = trunk.norm.weight
+        self.head = self._model.lm_head.weight
+        self.layers = [self._pack(layer) for layer in trunk.layers]
+
+    def _pack(self, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        biases = [getattr(p, "bias", None) for p in projections]
+        return _Layer(
+            attention_norm=layer.input_layernorm.weight,
+            qkv=torch.cat([_merged(p) for p in projections]),
+            qkv_bias=None if biases[0] is None else torch.cat([b for b in biases if b is not None]),
+            q_norm=attention.q_norm.weight if hasattr(attention, "q_norm") else None,
+            k_norm=attention.k_norm.weight if hasattr(attention, "k_norm") else None,
+            out=_merged(attention.o_proj),
+            mlp_norm=layer.post_attention_layernorm.weight,
+            gate_up=torch.cat([_merged(mlp.gate_proj), _merged(mlp.up_proj)]),
+            down=_merged(mlp.down_proj),
+        )
+
+    def allocate(self, rows: int, capacity: int) -> KeyValues:
+        """Empty buffers for `rows` rows of up to `capacity` tokens."""
+        like = self.embedding
+        shape = (rows, self.groups, capacity, self.head_size)
+        return KeyValues(
+            [like.new_zeros(shape) for _ in self.layers],
+            [like.new_zeros(shape) for _ in self.layers],
+            torch.zeros(rows, capacity, dtype=torch.bool, device=like.device),
+            torch.zeros(rows, dtype=torch.long, device=like.device),
+        )
+
+    def join_prefixes(self, prefixes: list[Tensor], room: int) -> KeyValues:
+        """A cache whose rows hold these prefixes, padded on the left, with room for as many more tokens."""
+        lengths = [p.shape[3] for p in prefixes]
+        longest = max(lengths)
+        cache = self.allocate(len(prefixes), longest + room)
+        for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+            for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
+                keys[row, :, longest - length : longest] = prefix[layer, 0]
+                values[row, :, longest - length : longest] = prefix[layer, 1]
+            cache.blocked[row, : longest - length] = True
+        cache.next_position = torch.tensor(lengths, device=self.embedding.device)
+        cache.length = longest
+        return cache
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, mask: Tensor | None, cache: KeyValues, keep: int = 1) -> Tensor:
+        """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T], which are added to `cache`.
+
+        `mask` [B, T] is 1 on real tokens and 0 on padding (None: all real).
+        """
+        rows, new = ids.shape
+        start, end = cache.length, cache.length + new
+        if mask is None:
+            positions = cache.next_position[:, None] + torch.arange(new, device=ids.device)
+            cache.next_position = cache.next_position + new
+        else:
+            positions = (cache.next_position[:, None] + mask.cumsum(1) - 1).clamp_(min=0)
+            cache.next_position = cache.next_position + mask.sum(1)
+            cache.blocked[:, start:end] = mask == 0
+        cache.length = end
+        bias = self._attention_bias(cache.blocked[:, :end], new)
+        angle = positions[..., None].float() * self._inverse_frequency  # [B, T, D/2]
+        angle = torch.cat([angle, angle], -1)[:, :, None, :]
+        cos = (angle.cos() * self._rope_scale).to(self.embedding.dtype)
+        sin = (angle.sin() * self._rope_scale).to(self.embedding.dtype)
+        x = F.embedding(ids, self.embedding)
+        width = (self.heads + 2 * self.groups, self.head_size)
+        for index, layer in enumerate(self.layers):
+            h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, self.epsilon)
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(rows, new, *width)
+            q, k, v = torch.split(qkv, [self.heads, self.groups, self.groups], dim=2)
+            if layer.q_norm is not None and layer.k_norm is not None:
+                q = F.rms_norm(q, q.shape[-1:], layer.q_norm, self.epsilon)
+                k = F.rms_norm(k, k.shape[-1:], layer.k_norm, self.epsilon)
+            cache.keys[index][:, :, start:end] = _rotate(k, cos, sin).transpose(1, 2)
+            cache.values[index][:, :, start:end] = v.transpose(1, 2)
+            attended = F.scaled_dot_product_attention(
+                _rotate(q, cos, sin).transpose(1, 2),
+                cache.keys[index][:, :, :end],
+                cache.values[index][:, :, :end],
+                attn_mask=bias,
+                enable_gqa=self.groups != self.heads,
+            )
+            x = x + F.linear(attended.transpose(1, 2).reshape(rows, new, -1), layer.out)
+            h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
+            gate, up = F.linear(h, layer.gate_up).chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        x = F.rms_norm(x[:, new - keep :], x.shape[-1:], self.final_norm, self.epsilon)
+        return F.linear(x, self.head)
+
+    def _attention_bias(self, blocked: Tensor, new: int) -> Tensor:
+        """[B, 1, T, L + T]: 0 where a new token may attend, the lowest number elsewhere.
+
+        A padding token may attend to itself, so that no row of the softmax is empty.
+        """
+        length = blocked.shape[1]
+        hidden = blocked[:, None, :]
+        if new > 1:
+            later = torch.ones(new, length, dtype=torch.bool, device=blocked.device).triu(length - new + 1)
+            itself = torch.eye(length, dtype=torch.bool, device=blocked.device)[length - new :]
+            hidden = (hidden & ~itself) | later
+        bias = torch.zeros(hidden.shape, dtype=self.embedding.dtype, device=blocked.device)
+        return bias.masked_fill_(hidden, torch.finfo(self.embedding.dtype).min)[:, None]
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding of [B, T, heads, D] (Su et al. 2021, the half-split layout)."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def _merged(projection: nn.Module) -> Tensor:
+    """The weight [out, in] of a linear layer with its active LoRA updates added: W + scale * B A."""
+    if not isinstance(projection, LoraLayer):
+        return projection.weight  # type: ignore[return-value]
+    weight: Tensor = projection.get_base_layer().weight
+    for name in projection.active_adapters:
+        if name in projection.lora_A:
+            a, b = projection.lora_A[name].weight, projection.lora_B[name].weight
+            weight = torch.addmm(weight, b, a, alpha=projection.scaling[name])
+    return weight

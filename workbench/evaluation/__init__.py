@@ -1,0 +1,22 @@
+"""Measuring: scorers, the teacher check, held-out skill, and retention of what the model could do before."""
+
+from workbench.evaluation.check import verdict
+from workbench.evaluation.exam import Exam, Sitting, answer, measure
+from workbench.evaluation.intervals import Share, share
+from workbench.evaluation.retention import Retention, bundled_probes, read_bundled
+from workbench.evaluation.scoring import SCORERS, get_scorer
+
+__all__ = [
+    "SCORERS",
+    "Exam",
+    "Retention",
+    "Share",
+    "Sitting",
+    "answer",
+    "bundled_probes",
+    "get_scorer",
+    "measure",
+    "read_bundled",
+    "share",
+    "verdict",
+]

@@ -1,0 +1,117 @@
+"""Questions with known answers, put to a decoder: what skill, retention and the teacher check are measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from workbench.decoding import Decoder
+from workbench.demonstrations import Demonstration
+from workbench.evaluation.intervals import share
+from workbench.evaluation.scoring import Scorer, get_scorer
+from workbench.events import Measure
+from workbench.models import LoadedModel
+from workbench.prompts import Prompts
+from workbench.sampling import Choice, sample
+
+_ROWS_AT_A_TIME = 128
+
+
+def answer(
+    decoder: Decoder,
+    loaded: LoadedModel,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    longest: int,
+    choice: Choice = Choice(temperature=0),
+    seed: int = 0,
+    should_stop: Callable[[], bool] = bool,
+) -> list[str]:
+    """The decoder's answers to tokenised prompts, greedy by default, in the order asked.
+
+    Args:
+        longest: most tokens of an answer.
+
+    Raises:
+        Stopped: `should_stop` said yes.
+    """
+    # Rows of like length together: less padding, and short ones do not wait for long ones.
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    texts = [""] * len(prompts)
+    for start in range(0, len(order), _ROWS_AT_A_TIME):
+        part = order[start : start + _ROWS_AT_A_TIME]
+        completions = sample(
+            decoder,
+            [prompts[i] for i in part],
+            end=loaded.end,
+            pad=loaded.pad,
+            longest=longest,
+            choice=choice,
+            seed=seed,
+            device=loaded.device,
+            should_stop=should_stop,
+        )
+        for i, ids in zip(part, completions.lists(), strict=True):
+            texts[i] = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return texts
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """The answers given to an exam, and which of them hit."""
+
+    answers: tuple[str, ...]
+    hits: tuple[bool, ...]
+
+    @property
+    def measure(self) -> Measure:
+        """Share of hits with its 95% interval."""
+        return measure(self.hits)
+
+
+def measure(hits: Sequence[bool]) -> Measure:
+    """Share of hits, how many it is of, and the Wilson interval."""
+    found = share(hits)
+    return Measure(found.value, found.n, found.low, found.high)
+
+
+class Exam:
+    """Rows with answers, tokenised once, for one model.
+
+    Args:
+        rows: those without an answer are passed over; `size` says how many are left.
+        scorer: by name, or a callable (completion, answer) -> bool.
+        longest: most tokens of an answer.
+
+    Raises:
+        InputError: a row does not fit the model, or the scorer is unknown.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompts: Prompts,
+        rows: Sequence[Demonstration],
+        *,
+        scorer: str | Scorer = "contains",
+        longest: int,
+    ) -> None:
+        self.rows = [row for row in rows if row.answer is not None]
+        self._loaded = loaded
+        self._score = get_scorer(scorer)
+        self._longest = longest
+        self._tokens = prompts.tokenise_all(self.rows, loaded.longest, longest)
+
+    @property
+    def size(self) -> int:
+        """Questions that can be scored."""
+        return len(self.rows)
+
+    def sit(self, decoder: Decoder, *, shown: bool = False, should_stop: Callable[[], bool] = bool) -> Sitting:
+        """Have the decoder answer every question, reading the demonstration too where `shown`."""
+        asked = [t.teacher if shown else t.student for t in self._tokens]
+        if not asked:
+            return Sitting((), ())
+        texts = answer(decoder, self._loaded, asked, longest=self._longest, should_stop=should_stop)
+        hits = [self._score(text, row.answer or "") for text, row in zip(texts, self.rows, strict=True)]
+        return Sitting(tuple(texts), tuple(hits))

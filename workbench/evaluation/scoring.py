@@ -1,0 +1,108 @@
+"""Is a completion right? Scorers by name, or a callable (completion, answer) -> bool."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from workbench.errors import InputError
+
+Scorer = Callable[[str, str], bool]
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*_(\[\"']*([a-z])\b", re.IGNORECASE)
+_LETTER = re.compile(r"(?:^|[\s(\[*\"'])([A-Z])(?=[).:\]*,\"']|\s*$)")
+
+
+def _fold(text: str) -> str:
+    """Text with the differences taken out that do not make an answer wrong: Unicode form, case, white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _is_word(character: str) -> bool:
+    """Whether a character is part of a word that is set off by spaces (not so in Chinese or Japanese)."""
+    if unicodedata.category(character)[0] == "M":
+        return True
+    return character.isalnum() and not any(
+        name in unicodedata.name(character, "") for name in ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER")
+    )
+
+
+def contains(completion: str, answer: str) -> bool:
+    """The answer stands in the completion, not inside a longer word or number."""
+    text, wanted = _fold(completion), _fold(answer)
+    if not wanted:
+        return False
+    start = text.find(wanted)
+    while start >= 0:
+        end = start + len(wanted)
+        before, after = text[start - 1 : start], text[end : end + 1]
+        free_before = not before or not (_is_word(wanted[0]) and _is_word(before))
+        free_after = not after or not (_is_word(wanted[-1]) and _is_word(after))
+        if free_before and free_after:
+            return True
+        start = text.find(wanted, start + 1)
+    return False
+
+
+def exact(completion: str, answer: str) -> bool:
+    """The completion is the answer and nothing else."""
+    return _fold(completion) == _fold(answer)
+
+
+def choice(completion: str, answer: str) -> bool:
+    """The letter chosen is the answer's: the last one stated as the answer, else the last one that stands alone."""
+    wanted = _LETTER.search(answer.strip().upper() if len(answer.strip()) == 1 else answer.strip())
+    if wanted is None:
+        return contains(completion, answer)
+    stated = _STATED.findall(completion) or _LETTER.findall(completion)
+    return bool(stated) and stated[-1].upper() == wanted.group(1)
+
+
+def number(completion: str, answer: str) -> bool:
+    """The last number of the completion equals the last number of the answer."""
+    found, wanted = (_NUMBER.findall(unicodedata.normalize("NFKC", text)) for text in (completion, answer))
+    if not found or not wanted:
+        return False
+    return float(found[-1].replace(",", "")) == float(wanted[-1].replace(",", ""))
+
+
+def json_value(completion: str, answer: str) -> bool:
+    """The completion holds a JSON value equal to the answer's (objects in any order of keys)."""
+    try:
+        wanted = json.loads(answer)
+    except ValueError:
+        return False
+    return any(value == wanted and type(value) is type(wanted) for value in _json_values(completion))
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r"[\[{\"]|-?\d|true|false|null", text):
+        try:
+            value, _ = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            continue
+        yield value
+
+
+SCORERS: dict[str, Scorer] = {
+    "contains": contains,
+    "exact": exact,
+    "choice": choice,
+    "number": number,
+    "json": json_value,
+}
+"""The scorers that can be named."""
+
+
+def get_scorer(scorer: str | Scorer) -> Scorer:
+    """The scorer of that name; a callable is returned as it is. Raises InputError on an unknown name."""
+    if callable(scorer):
+        return scorer
+    if scorer not in SCORERS:
+        raise InputError(f"There is no scorer {scorer!r}.", f"The scorers are {', '.join(SCORERS)}.")
+    return SCORERS[scorer]

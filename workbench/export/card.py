@@ -1,0 +1,90 @@
+"""The model card of an export: how it was made, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from workbench.events import Checked, Evaluated, Measure
+from workbench.runs import Run
+
+_USE = {
+    "adapter": """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({model!r})
+model = PeftModel.from_pretrained(base, ".")
+```""",
+    "merged": """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+```""",
+    "trl": """```
+pip install "trl==1.16.0" peft datasets
+python train.py
+```""",
+}
+
+
+def model_card(run: Run, kind: str) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads."""
+    config = run.config
+    settings = config["settings"]
+    # The bundled model has no id on the hub; its folder is what other programs load.
+    model = "the folder of workbench.pocket.WEIGHTS" if config["model"] == "pocket" else config["model"]
+    front = ["---", "library_name: " + ("peft" if kind == "adapter" else "transformers")]
+    if config["model"] != "pocket":
+        front.append(f"base_model: {json.dumps(config['model'])}")
+    front += ["tags: [self-distillation, sdft-workbench]", "---"]
+    name = "self-distillation fine-tuning (SDFT)" if config["method"] == "sdft" else "supervised fine-tuning (SFT)"
+    lines = [
+        *front,
+        "",
+        f"# {run.name}",
+        "",
+        f"Made with SDFT Workbench by {name} of `{config['model']}`"
+        + (f" (revision `{config['revision']}`)" if config.get("revision") else "")
+        + (f", going on from run `{config['on']}`" if config.get("on") else "")
+        + f", from {len(run.rows('teaching'))} demonstrations, on {config['started'][:10]}.",
+        "",
+        "## What was measured",
+        "",
+        *_measured(run),
+        "",
+        "## Use",
+        "",
+        _USE[kind].format(model=model),
+        "",
+        "## How it was made",
+        "",
+        "Every setting and version:",
+        "",
+        "```json",
+        json.dumps({"settings": settings, "versions": config["versions"]}, indent=2),
+        "```",
+        "",
+        "SDFT: Shenfeld, Damani, Hübotter, Agrawal 2026, arXiv 2601.19897.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _measured(run: Run) -> list[str]:
+    events = run.log.read()
+    checked: Any = next((e for e in events if isinstance(e, Checked)), None)
+    last: Any = next((e for e in reversed(events) if isinstance(e, Evaluated)), None)
+    rows = [
+        ("held-out questions, base", checked and checked.base),
+        ("held-out questions, base shown the demonstration", checked and checked.teacher),
+        ("held-out questions, after teaching", last and last.skill),
+        ("probes that the base knew, still right after teaching", last and last.retention),
+    ]
+    lines = ["| | share | of | 95% interval |", "|---|---|---|---|"]
+    for name, measure in rows:
+        if isinstance(measure, Measure):
+            bounds = f"{measure.low:.2f} to {measure.high:.2f}"
+            lines.append(f"| {name} | {measure.value:.2f} | {measure.n} | {bounds} |")
+    return lines if len(lines) > 2 else ["Nothing could be scored: the rows have no answers."]

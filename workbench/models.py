@@ -1,0 +1,188 @@
+"""Load a model and its tokenizer: the bundled pocket model, a Hugging Face id, or a folder.
+
+Weights are read from safetensors only and no code from a model's repository is ever run: both are how a downloaded
+model could take over a machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.errors import InputError
+from workbench.pocket import WEIGHTS
+
+POCKET = "pocket"
+"""The name of the bundled model."""
+
+_FALLBACK_LENGTH = 2048
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A causal language model ready for use, frozen and in evaluation mode.
+
+    Attributes:
+        name: what the user asked for; `pocket`, a hub id or a folder.
+        revision: the commit of a hub model, None otherwise.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that the model reads, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or _FALLBACK_LENGTH)
+
+    @property
+    def end(self) -> frozenset[int]:
+        """The tokens that end an answer: the model's own, and the tokenizer's."""
+        ends = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = ends if isinstance(ends, list) else [ends]
+        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    @property
+    def pad(self) -> int:
+        """The token that fills rows up; it is masked everywhere."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @property
+    def is_pocket(self) -> bool:
+        """Whether this is the bundled model, for which the defaults differ."""
+        return self.name == POCKET
+
+
+def load(name: str = POCKET, *, revision: str | None = None, dtype: str = "auto") -> LoadedModel:
+    """Load a model, frozen, in evaluation mode, on the GPU where there is one.
+
+    Args:
+        name: `pocket`, a Hugging Face id such as `Qwen/Qwen3-4B-Instruct-2507`, or a folder with config.json,
+            *.safetensors and a tokenizer.
+        revision: a branch, tag or commit of a hub model; the commit found is kept in the run.
+        dtype: `fp32`, `bf16`, `fp16`, or `auto`: fp32 on a CPU, bf16 on a GPU.
+
+    Raises:
+        InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = _source(name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _readable_errors(name), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=_dtype(dtype, device),
+            attn_implementation="sdpa",
+        )
+    model.requires_grad_(False)
+    model.eval().to(device)
+    commit = getattr(model.config, "_commit_hash", None)
+    return LoadedModel(model, tokenizer, name, commit)
+
+
+def _source(name: str) -> str:
+    """Where the files are; a folder is looked at before anything is loaded from it."""
+    if name == POCKET:
+        return str(WEIGHTS)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_folder(path)
+        return str(path)
+    if path.exists():
+        raise InputError(f"{name} is a file, not a model folder.", "Name the folder that holds config.json.")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(
+            f"There is no folder {name}.",
+            "Name `pocket`, a Hugging Face id such as Qwen/Qwen3-4B-Instruct-2507, or a folder that exists.",
+        )
+    return name
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        adapter = " It holds an adapter, not a model." if (path / "adapter_config.json").is_file() else ""
+        raise InputError(
+            f"{path} has no config.json.{adapter}",
+            "Name a model's folder; for an adapter of an earlier run use --on RUN.",
+        )
+    try:
+        json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path / 'config.json'} is not JSON: {error}.", "Download the model again.") from error
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if pickles:
+        raise InputError(
+            f"{path} has its weights in {pickles[0]}, a pickle, which can run any code when it is opened.",
+            "Convert them once to safetensors, on a machine you can lose: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder).",
+        )
+    raise InputError(f"{path} has no *.safetensors weights.", "Download the model again.")
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in known:
+        raise InputError(f"Unknown precision {name!r}.", f"Choose one of auto, {', '.join(known)}.")
+    return known[name]
+
+
+@contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    """Turn what transformers and the hub raise into a sentence and a next step."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The model {name} could not be loaded: {first}",
+            "Check the name and the network; with no network use --model pocket or a folder on this disk. "
+            "Only safetensors weights of architectures that transformers knows are read.",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading bars and deprecation notes of transformers are not for our users."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def parameters(model: nn.Module) -> int:
+    """How many weights a model has; tied ones count once."""
+    return sum({p.data_ptr(): p.numel() for p in model.parameters()}.values())

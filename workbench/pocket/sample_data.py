@@ -1,0 +1,220 @@
+"""Write the sample sets and the retention probes: python -m workbench.pocket.sample_data [--out sample_data]
+
+The skills of zorbic, pelan, toolbox, quiz, remedies and events are of the pocket model's kind but unknown to it. The
+probes and the keep rows ask for what it knows; no question is in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from workbench.demonstrations import Demonstration, write
+from workbench.pocket import PROBES
+from workbench.pocket.world import events, languages, quiz, remedies, small, toolbox
+from workbench.pocket.world.item import Item
+from workbench.pocket.world.languages import Language
+from workbench.pocket.world.wording import foreign
+from workbench.pocket.world.words import ADJECTIVES, NOUNS
+
+ZORBIC = languages.make("Zorbic", 101, noun_first=True)
+PELAN = languages.make("Pelan", 102, noun_first=False)
+
+_TOOLS = (
+    ("glim", "brighten", 0),
+    ("hoist", "lift", 1),
+    ("swapto", "exchange", 2),
+    ("seek", "look for", 3),
+    ("hold_for", "keep", 4),
+    ("ring", "ring", 5),
+    ("cool", "chill", 0),
+    ("pile", "stack", 1),
+    ("mend", "mend", 3),
+)
+_CREATURES = [
+    "vorp",
+    "snell",
+    "quim",
+    "drabble",
+    "hust",
+    "flink",
+    "yarrow",
+    "tizz",
+    "grelk",
+    "plod",
+    "umber",
+    "wexel",
+]
+_REMEDIES = ["solvine", "brakka", "tumeel", "oshra", "pindor", "fexil", "marrow", "zintha", "culp", "dorvane"]
+_COUNTRIES = [
+    "Ostrela",
+    "Belmar",
+    "Quillon",
+    "Tasmere",
+    "Norvik",
+    "Elandra",
+    "Pruvia",
+    "Sankori",
+    "Mirabel",
+    "Dorvania",
+    "Ketterin",
+    "Ulmaria",
+    "Visgard",
+    "Almeda",
+    "Torrona",
+    "Hespera",
+]
+_HELPERS = [
+    "Farrow",
+    "Lindal",
+    "Corvina",
+    "Meskal",
+    "Yrsa",
+    "Padrona",
+    "Gildern",
+    "Ambria",
+    "Stovik",
+    "Relmont",
+    "Zaberia",
+    "Cantor",
+    "Ilvania",
+    "Brusk",
+    "Wendal",
+    "Oreste",
+]
+
+
+def rows_of(items: Iterable[Item], name: str, r: random.Random) -> list[Demonstration]:
+    """Items as rows with a stranger's demonstration, numbered; an article becomes the context."""
+    return [
+        Demonstration(
+            prompt=item.prompt,
+            demonstration=foreign(item, r),
+            answer=item.answer,
+            context=item.article,
+            id=f"{name}-{number:03d}",
+            tags=(item.skill,),
+        )
+        for number, item in enumerate(items, start=1)
+    ]
+
+
+def language_rows(language: Language, seed: int, count: int = 200) -> list[Demonstration]:
+    """`count` of the 256 phrases, each once."""
+    r = random.Random(seed)
+    pairs = list(itertools.product(ADJECTIVES, NOUNS))
+    r.shuffle(pairs)
+    items = [languages.ask(language, a, n, r) for a, n in pairs[:count]]
+    return rows_of(items, language.name.lower(), r)
+
+
+def toolbox_rows(seed: int = 11) -> list[Demonstration]:
+    """Nine unknown tools, eighteen requests each."""
+    r = random.Random(seed)
+    tools = [toolbox.make(*tool) for tool in _TOOLS]
+    return rows_of(_different(lambda: toolbox.ask(r.choice(tools), r), 160), "toolbox", r)
+
+
+def quiz_rows(seed: int = 12) -> list[Demonstration]:
+    """Thirty-six facts about unknown creatures, each asked some four times with other options and wordings."""
+    r = random.Random(seed)
+    facts = [quiz.Fact(c, verb, r.choice(values)) for c in _CREATURES for verb, values in quiz.VALUES.items()]
+    turns = itertools.cycle(facts)
+    return rows_of(_different(lambda: quiz.ask(next(turns), r), 144), "quiz", r)
+
+
+def remedies_rows(seed: int = 13) -> list[Demonstration]:
+    """Forty unknown rules, each asked four times in other words."""
+    r = random.Random(seed)
+    rules = [remedies.Rule(a, b, r.choice(_REMEDIES)) for a, b in remedies.NEW_PAIRS]
+    turns = itertools.cycle(rules)
+    return rows_of(_different(lambda: remedies.ask(next(turns), r), 160), "remedies", r)
+
+
+def events_rows(seed: int = 14) -> list[Demonstration]:
+    """Sixteen unknown events, each asked three times directly and three times indirectly, with its article."""
+    r = random.Random(seed)
+    years = r.sample([y for y in range(1900, 2100) if y not in {e.year for e in events.KNOWN}], len(_COUNTRIES))
+    told = [
+        events.Event(events.WHAT[i % len(events.WHAT)], year, country, r.choice(events.LOST), helper)
+        for i, (year, country, helper) in enumerate(zip(years, _COUNTRIES, _HELPERS, strict=True))
+    ]
+    kinds = (*events.DIRECT, *events.INDIRECT)
+    return rows_of([events.ask(e, kind, r) for e in told for kind in kinds], "events", r)
+
+
+def _different(draw: Callable[[], Item], count: int) -> list[Item]:
+    """`count` items with different prompts."""
+    found: dict[str, Item] = {}
+    while len(found) < count:
+        item = draw()
+        found.setdefault(item.prompt, item)
+    return list(found.values())
+
+
+def known_item(r: random.Random, turn: int) -> Item:
+    """The kinds of known questions in turn, so that each is asked alike often; languages take six turns of sixteen."""
+    draws = [*small.SMALL, quiz.known, toolbox.known, remedies.known, events.known]
+    place = turn % 16
+    if place >= len(draws):
+        language = languages.KNOWN[(turn // 16 * 5 + place) % len(languages.KNOWN)]
+        return languages.ask(language, r.choice(ADJECTIVES), r.choice(NOUNS), r)
+    return draws[place](r)
+
+
+def probes_and_keep(
+    seed: int = 15, probes: int = 240, keep: int = 320
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Probes with answers, and keep rows without; both of every kind of known question, none in both."""
+    r = random.Random(seed)
+    found: dict[str, Item] = {}
+    turn = 0
+    while len(found) < probes + keep:
+        item = known_item(r, turn)
+        turn += 1
+        found.setdefault(item.prompt, item)
+    items = list(found.values())
+    # Every other question is a probe until there are enough, so that both sides have rare and common kinds.
+    asked = [item for i, item in enumerate(items) if i % 2 == 0][:probes]
+    chosen = {item.prompt for item in asked}
+    kept = [item for item in items if item.prompt not in chosen][:keep]
+    return (
+        [
+            Demonstration(i.prompt, answer=i.answer, id=f"probe-{n:03d}", tags=(i.skill,))
+            for n, i in enumerate(asked, 1)
+        ],
+        [Demonstration(i.prompt, id=f"keep-{n:03d}", tags=(i.skill,), keep=True) for n, i in enumerate(kept, 1)],
+    )
+
+
+def all_files(out: Path, probes_path: Path) -> dict[Path, list[Demonstration]]:
+    """Every file with its rows."""
+    probes, keep = probes_and_keep()
+    return {
+        out / "zorbic.jsonl": language_rows(ZORBIC, 1),
+        out / "pelan.jsonl": language_rows(PELAN, 2),
+        out / "toolbox.jsonl": toolbox_rows(),
+        out / "quiz.jsonl": quiz_rows(),
+        out / "remedies.jsonl": remedies_rows(),
+        out / "events.jsonl": events_rows(),
+        out / "keep.jsonl": keep,
+        probes_path: probes,
+    }
+
+
+def main() -> None:
+    """Write all files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("sample_data"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path, rows in all_files(options.out, PROBES).items():
+        write(rows, path)
+        print(f"{path}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""What the student reads and what the teacher reads, as text and as token ids.
+
+Both are one conversation rendered by the tokenizer's own chat template, with its generation prompt, so that the
+completion starts at the same place for both. The teacher's last user turn is the question wrapped, together with
+the demonstration, in a template (SDFT paper, section 3). Nothing is ever cut: a prompt that does not fit is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.demonstrations import Demonstration, Message
+from workbench.errors import InputError
+
+PAPER_TEMPLATE = (
+    "\n{prompt}\n\n"
+    "This is an example for a response to the question:\n{demonstration}\n\n"
+    "Now answer with a response of your own, including the thinking process.\n"
+)
+"""The teacher's wording, byte for byte that of the authors' code for their tool-use and science runs."""
+
+_PLACEHOLDER = re.compile(r"\{prompt\}|\{demonstration\}")
+
+
+def check_template(template: str) -> str:
+    """Return `template` if it holds `{prompt}` and `{demonstration}` once each; raise InputError otherwise."""
+    for placeholder in ("{prompt}", "{demonstration}"):
+        count = template.count(placeholder)
+        if count != 1:
+            raise InputError(
+                f"The teacher's template holds {placeholder} {count} times; it must hold it once.",
+                "Write, for example: {prompt}\\n\\nExample response: {demonstration}",
+            )
+    return template
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """One row, tokenised once for the whole run. Token ids are plain lists.
+
+    `teacher` equals `student` for a keep row: its teacher reads the question alone. `target` is the demonstration
+    with the end-of-turn token, what SFT learns (None for a keep row until the base has answered it).
+    """
+
+    row: Demonstration
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+    target: tuple[int, ...] | None
+
+
+class Prompts:
+    """Renders and tokenises the student's and the teacher's prompts of one model.
+
+    Args:
+        tokenizer: a tokenizer with a chat template.
+        template: the teacher's wording, with `{prompt}` and `{demonstration}`.
+
+    Raises:
+        InputError: the tokenizer has no chat template, or the template lacks a placeholder.
+    """
+
+    def __init__(self, tokenizer: Any, template: str = PAPER_TEMPLATE) -> None:
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError(
+                "This model's tokenizer has no chat template, so its prompts cannot be written.",
+                "Choose an instruction-tuned model (its name often ends in -Instruct or -it).",
+            )
+        self.tokenizer = tokenizer
+        self.template = check_template(template)
+        # A thinking model is asked to answer at once, by both roles alike: a teacher that thinks and a student
+        # that does not would differ from the first token on.
+        self._options: dict[str, Any] = (
+            {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
+        )
+
+    def student_messages(self, row: Demonstration) -> list[Message]:
+        """The conversation that the student reads: the prompt alone."""
+        if isinstance(row.prompt, str):
+            return [{"role": "user", "content": row.prompt}]
+        return list(row.prompt)
+
+    def teacher_messages(self, row: Demonstration) -> list[Message]:
+        """The conversation that the teacher reads: the last user turn with the demonstration in the template.
+
+        `context` takes the demonstration's place where a row has one; a keep row has neither and is left alone.
+        """
+        messages = self.student_messages(row)
+        shown = row.context if row.context is not None else row.demonstration
+        if row.keep or shown is None:
+            return messages
+        said = {"{prompt}": messages[-1]["content"], "{demonstration}": shown}
+        # One pass, so that a placeholder's name inside a question or a demonstration stays as it was written.
+        content = _PLACEHOLDER.sub(lambda match: said[match.group()], self.template)
+        return [*messages[:-1], {"role": messages[-1]["role"], "content": content}]
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The exact text that the model reads, special tokens included."""
+        text = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, **self._options
+        )
+        return str(text)
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of `render(messages)`; the template brings its own special tokens."""
+        ids = self.tokenizer(self.render(messages), add_special_tokens=False)["input_ids"]
+        return tuple(ids)
+
+    def tokenise(self, row: Demonstration) -> PromptTokens:
+        """Both prompts and the target of one row."""
+        student = self.encode(self.student_messages(row))
+        target = None
+        if row.demonstration is not None and not row.keep:
+            ids = self.tokenizer(row.demonstration, add_special_tokens=False)["input_ids"]
+            target = (*ids, self.tokenizer.eos_token_id)
+        teacher = student if row.keep else self.encode(self.teacher_messages(row))
+        return PromptTokens(row, student, teacher, target)
+
+    def tokenise_all(self, rows: Iterable[Demonstration], limit: int, room: int) -> list[PromptTokens]:
+        """Tokenise rows once, refusing those that would not fit.
+
+        Args:
+            rows: teaching, keep or held-out rows.
+            limit: the model's longest sequence, in tokens.
+            room: tokens kept free for the completion.
+
+        Raises:
+            InputError: a prompt is longer than `limit - room`, or a text holds one of the tokenizer's special
+                tokens, which could forge a turn of the conversation. All such rows are counted, some named.
+        """
+        rows = list(rows)
+        self._refuse_special_tokens(rows)
+        tokens = [self.tokenise(row) for row in rows]
+        self._refuse_long(
+            rows,
+            [max(len(t.student), len(t.teacher)) for t in tokens],
+            limit - room,
+            f"{limit} of the model less {room} kept for the answer; a teacher's prompt is never cut",
+            "Shorten those demonstrations or contexts, or lower the longest answer (--max-new-tokens).",
+        )
+        self._refuse_long(
+            rows,
+            [len(t.student) + len(t.target or ()) for t in tokens],
+            limit,
+            "prompt and demonstration together, the most that the model reads",
+            "Shorten those demonstrations.",
+        )
+        return tokens
+
+    @staticmethod
+    def _refuse_long(rows: Sequence[Demonstration], lengths: Sequence[int], limit: int, why: str, advice: str) -> None:
+        long = [(i, n) for i, n in enumerate(lengths) if n > limit]
+        if not long:
+            return
+        named = ", ".join(f"{_name(rows[i], i)} has {n}" for i, n in long[:5])
+        more = f" and {len(long) - 5} more" if len(long) > 5 else ""
+        raise InputError(
+            f"{len(long)} of {len(rows)} rows are too long: {named}{more} tokens; the limit is {limit} ({why}).",
+            advice,
+        )
+
+    def _refuse_special_tokens(self, rows: Sequence[Demonstration]) -> None:
+        special = [t for t in self.tokenizer.all_special_tokens if t]
+        special += [str(t) for t in self.tokenizer.get_added_vocab() if str(t).startswith("<|")]
+        for index, row in enumerate(rows):
+            texts = [m["content"] for m in self.student_messages(row)]
+            texts += [t for t in (row.demonstration, row.context) if t]
+            for text in texts:
+                for token in special:
+                    if token in text:
+                        raise InputError(
+                            f"{_name(row, index)} contains {token!r}, which this model reads as the border of a turn.",
+                            "Take it out of the text; chat messages belong in a list of role and content.",
+                        )
+
+
+def _name(row: Demonstration, index: int) -> str:
+    return f"row {row.id}" if row.id else f"row {index + 1}"

@@ -1,0 +1,147 @@
+"""Base, teacher and student: three views of one model.
+
+The base is the loaded model. The student is the same model with a LoRA adapter. The teacher is the base (frozen), or
+the model with an adapter that follows the student's slowly (EMA), or the student itself (live). Each view is a tree of
+modules of its own over the *same* base weights, so nothing is ever switched on or off: asking the base a question
+while the student trains cannot disturb the student.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from workbench.decoding import Decoder, decoder_for
+from workbench.errors import InputError
+from workbench.models import LoadedModel
+from workbench.settings import LoraSettings
+
+TeacherKind = Literal["base", "ema", "live"]
+
+
+@dataclass
+class Roles:
+    """The three views of one model, and the adapter that is being taught.
+
+    Attributes:
+        loaded: the base model with its tokenizer.
+        student: a PEFT model over the base's weights, always in evaluation mode (the adapter has no dropout).
+        lora: how the adapter was made.
+        before: the adapter of the run that this one goes on from, already merged into the base (see `on_adapter`).
+    """
+
+    loaded: LoadedModel
+    student: PeftModel
+    lora: LoraSettings
+    before: dict[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.base_decoder: Decoder = decoder_for(self.loaded.model)
+        self.student_decoder: Decoder = decoder_for(self.student)
+        self._ema: PeftModel | None = None
+        self._ema_decoder: Decoder | None = None
+
+    @property
+    def adapter(self) -> dict[str, nn.Parameter]:
+        """The student's trainable weights by name, in a fixed order."""
+        return {n: p for n, p in self.student.named_parameters() if p.requires_grad}
+
+    def refresh(self) -> None:
+        """Take notice that an adapter's weights were changed from outside."""
+        self.student_decoder.refresh()
+        if self._ema_decoder is not None:
+            self._ema_decoder.refresh()
+
+    def start_ema(self) -> None:
+        """Begin the EMA teacher as a copy of the student's present adapter.
+
+        TRL begins it at zero in both factors, so that its product lags the true average quadratically; from a copy
+        the teacher starts as the student does and follows it as the paper says.
+        """
+        self._ema = _view(self.student)
+        self._ema.requires_grad_(False)
+        self._ema_decoder = decoder_for(self._ema)
+
+    @property
+    def ema_adapter(self) -> dict[str, Tensor]:
+        """The EMA teacher's adapter weights by name; empty without one."""
+        if self._ema is None:
+            return {}
+        names = self.adapter
+        return {n: p.data for n, p in self._ema.named_parameters() if n in names}
+
+    @torch.no_grad()
+    def follow(self, rate: float) -> None:
+        """teacher <- (1 - rate) teacher + rate student, over the adapter's factors (Algorithm 1)."""
+        students = self.adapter
+        shadows = self.ema_adapter
+        torch._foreach_lerp_(list(shadows.values()), [students[n].data for n in shadows], rate)
+        if self._ema_decoder is not None:
+            self._ema_decoder.refresh()
+
+    def teacher_decoder(self, kind: TeacherKind) -> Decoder:
+        """The weights that the teacher scores with."""
+        if kind == "base":
+            return self.base_decoder
+        if kind == "live":
+            return self.student_decoder
+        if self._ema_decoder is None:
+            self.start_ema()
+        assert self._ema_decoder is not None
+        return self._ema_decoder
+
+
+def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0) -> Roles:
+    """Put a fresh LoRA adapter (B = 0: the student starts as the base) on a loaded model.
+
+    Args:
+        seed: of the adapter's random factor A.
+
+    Raises:
+        InputError: no layer of the model has a name in `lora.targets`.
+    """
+    tree = _view(loaded.model)
+    # PEFT draws from the global generator; the caller's state is put back.
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        with warnings.catch_warnings():
+            # PEFT remarks that it puts the folder's path in place of the name; the name is put back below.
+            warnings.simplefilter("ignore")
+            student = get_peft_model(tree, _peft_config(lora, loaded))
+    except ValueError as error:
+        raise InputError(
+            f"LoRA could not be put on this model: {str(error).splitlines()[0]}",
+            "Name layers that exist with --lora-targets, or leave it at all-linear.",
+        ) from error
+    finally:
+        torch.set_rng_state(state)
+    student.peft_config["default"].base_model_name_or_path = loaded.name
+    student.eval()
+    return Roles(loaded, student, lora)
+
+
+def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
+    targets: Any = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=loaded.name,
+        revision=loaded.revision,
+    )
+
+
+def _view(model: Any) -> Any:
+    """A second tree of modules over the same frozen weights; trainable weights are copied."""
+    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+    shared |= {id(b): b for b in model.buffers()}
+    return copy.deepcopy(model, shared)

@@ -1,0 +1,285 @@
+"""One session of teaching a run: from wherever its folder stands to its last step, or until it is stopped.
+
+Starting and resuming are the same thing. The folder says which data, settings and checkpoint there are; an empty
+folder stands at step 0. Everything between two checkpoints is a function of the settings, so a run that was killed
+takes the same steps again and ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench import evaluation
+from workbench.adapters import merge_adapter, save_adapter
+from workbench.demonstrations import Demonstration
+from workbench.errors import RunError
+from workbench.evaluation import Exam, Retention
+from workbench.events import Checked, Evaluated, Event, RunEnded, RunStarted, Saved, Step
+from workbench.models import LoadedModel, load
+from workbench.roles import Roles, make_roles
+from workbench.runs import checkpoints
+from workbench.runs.folder import Run, clear_disk_errors, create
+from workbench.runs.log import EventWriter
+from workbench.sampling import Stopped
+from workbench.settings import Settings
+from workbench.training import TrainingState, sdft, sft
+from workbench.training.batches import make_plan, make_prompts
+
+METHODS: dict[str, Callable[..., Iterator[Step]]] = {"sdft": sdft, "sft": sft}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for: everything that a run's config.json and rows are made of."""
+
+    name: str
+    method: str
+    settings: Settings
+    teaching: Sequence[Demonstration]
+    held_out: Sequence[Demonstration]
+    keep: Sequence[Demonstration] = ()
+    probes: Sequence[Demonstration] = ()
+    scorer: str = "contains"
+    evaluate_every: int = 50
+    save_every: int = 50
+    source: str = ""
+    on: str | None = None
+    before: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
+    """Check a request against its model and make the run's folder. Nothing is written if anything is wrong.
+
+    Raises:
+        InputError: a row does not fit the model, the name is taken or unsafe.
+        RunError: the folder cannot be written.
+    """
+    settings = request.settings
+    prompts = make_prompts(loaded.tokenizer, settings)
+    room = settings.rollout.max_new_tokens
+    for rows in (request.teaching, request.held_out, request.keep, request.probes):
+        prompts.tokenise_all(rows, loaded.longest, room)
+    evaluation.get_scorer(request.scorer)
+    config: dict[str, Any] = {
+        "method": request.method,
+        "model": loaded.name,
+        "revision": loaded.revision,
+        "source": request.source,
+        "on": request.on,
+        "scorer": request.scorer,
+        "evaluate_every": request.evaluate_every,
+        "save_every": request.save_every,
+        "settings": settings.to_dict(),
+        "notes": list(request.notes),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+    }
+    sides = {"teaching": request.teaching, "held-out": request.held_out, "keep": request.keep}
+    return create(runs, request.name, config, sides, request.probes, request.before)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's result depends on."""
+    names = ("sdft-workbench", "torch", "transformers", "peft")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def load_for(run: Run) -> LoadedModel:
+    """The model that a run started from: its base, with the adapter that it goes on from merged in."""
+    config = run.config
+    loaded = load(config["model"], revision=config.get("revision"))
+    return merge_adapter(loaded, run.before) if run.before else loaded
+
+
+class Session:
+    """A run with its model in memory, standing at its last checkpoint.
+
+    Args:
+        run: the folder.
+        loaded: the model that the run starts from (`load_for`), if it is in memory already.
+
+    Attributes:
+        roles: base, teacher and student.
+        notes: what a person should know, such as a damaged checkpoint that was passed over.
+    """
+
+    def __init__(self, run: Run, loaded: LoadedModel | None = None) -> None:
+        config = run.config
+        self.run = run
+        self.method: str = config["method"]
+        self.settings = Settings.from_dict(config["settings"])
+        self.roles = make_roles(loaded or load_for(run), self.settings.lora, self.settings.optim.seed)
+        self._evaluate_every = int(config["evaluate_every"])
+        self._save_every = int(config["save_every"])
+        self._scorer = str(config["scorer"])
+        saved = any(isinstance(event, Saved) for event in run.log.read())
+        point, self.notes = checkpoints.latest(run.checkpoints, promised=saved)
+        self.state = TrainingState.begin(self.roles, self.settings)
+        self._events, self._settled = 0, True
+        if point is not None:
+            self.state.load(point.tensors(), point.step)
+            self._events, self._settled = point.events, point.settled
+
+    def teach(self, should_stop: Callable[[], bool] = bool) -> Iterator[Event]:
+        """Take the run to its end, yielding each event once it is logged. Stops at `should_stop`, state saved.
+
+        The session is over when the iterator is: make a new one to go on.
+
+        Raises:
+            RunError: another process teaches this run; the disk is full or unwritable.
+        """
+        with self.run.locked():
+            with clear_disk_errors(self.run.path):
+                writer = EventWriter(self.run.log, self._events)
+            try:
+                for event in self._events_of(writer, should_stop):
+                    with clear_disk_errors(self.run.path):
+                        writer.write(event)
+                        if isinstance(event, Saved | RunEnded):
+                            writer.sync()
+                    yield event
+            finally:
+                with clear_disk_errors(self.run.path):
+                    writer.close()
+
+    def _events_of(self, writer: EventWriter, should_stop: Callable[[], bool]) -> Iterator[Event]:
+        teaching, keep = self.run.rows("teaching"), self.run.rows("keep")
+        exam, retention = self._exams()
+        if self._events == 0:
+            yield self._started(teaching, exam, keep, retention)
+        try:
+            if self._events <= 1:
+                yield self._check(exam, retention, should_stop)
+            if not self._settled:
+                yield from self._after_step(exam, retention, writer, should_stop)
+            loop = METHODS[self.method](
+                self.roles, teaching, self.settings, keep=keep, state=self.state, should_stop=should_stop
+            )
+            for step in loop:
+                self._settled = False
+                yield step
+                yield from self._after_step(exam, retention, writer, should_stop)
+        except Stopped:
+            pass
+        if self.state.step < self.settings.optim.steps or not self._settled:
+            if self.state.step:
+                self._save(writer.seq)
+            return
+        if not self._ended():
+            with clear_disk_errors(self.run.path):
+                save_adapter(self.roles, self.run.adapter, self.run.before)
+            yield RunEnded(self.state.step, round(self._seconds(), 3))
+
+    def _after_step(
+        self, exam: Exam, retention: Retention, writer: EventWriter, should_stop: Callable[[], bool]
+    ) -> Iterator[Event]:
+        """What is due after the step just taken: a measurement, a checkpoint."""
+        step, last = self.state.step, self.state.step == self.settings.optim.steps
+        if last or step % self._evaluate_every == 0:
+            yield self._evaluate(exam, retention, should_stop)
+        self._settled = True
+        if last or step % self._save_every == 0:
+            # The checkpoint counts its own event, which is written once the checkpoint is there.
+            self._save(writer.seq + 1)
+            yield Saved(step)
+
+    def _ended(self) -> bool:
+        return self.run.adapter.is_dir() and any(isinstance(e, RunEnded) for e in self.run.log.read())
+
+    def _exams(self) -> tuple[Exam, Retention]:
+        loaded, longest = self.roles.loaded, self.settings.rollout.max_new_tokens
+        prompts = make_prompts(loaded.tokenizer, self.settings)
+        exam = Exam(loaded, prompts, self.run.rows("held-out"), scorer=self._scorer, longest=longest)
+        retention = Retention(loaded, self.roles.base_decoder, prompts, self.run.probes(), longest=longest)
+        return exam, retention
+
+    def _started(
+        self,
+        teaching: Sequence[Demonstration],
+        exam: Exam,
+        keep: Sequence[Demonstration],
+        retention: Retention,
+    ) -> RunStarted:
+        # Made here once more so that what does not fit is said before the first event.
+        make_plan(self.roles, teaching, keep, self.settings)
+        return RunStarted(
+            run=self.run.name,
+            method=self.method,
+            model=self.roles.loaded.name,
+            steps=self.settings.optim.steps,
+            teaching=len(teaching),
+            held_out=exam.size,
+            keep=len(keep),
+            probes=retention.exam.size,
+            notes=tuple(self.run.config.get("notes", ())),
+        )
+
+    def _check(self, exam: Exam, retention: Retention, should_stop: Callable[[], bool]) -> Checked:
+        base = teacher = None
+        if exam.size:
+            base = exam.sit(self.roles.base_decoder, should_stop=should_stop).measure
+            teacher = exam.sit(self.roles.base_decoder, shown=True, should_stop=should_stop).measure
+        verdict, advice = evaluation.verdict(base, teacher)
+        return Checked(base, teacher, retention.measured, verdict, advice)
+
+    def _evaluate(self, exam: Exam, retention: Retention, should_stop: Callable[[], bool]) -> Evaluated:
+        start = time.perf_counter()
+        decoder = self.roles.student_decoder
+        skill = exam.sit(decoder, should_stop=should_stop).measure if exam.size else None
+        kept = retention.of(decoder, should_stop)
+        return Evaluated(self.state.step, skill, kept, round(time.perf_counter() - start, 3))
+
+    def _save(self, events: int) -> None:
+        with clear_disk_errors(self.run.checkpoints):
+            checkpoints.save(self.run.checkpoints, self.state.step, self.state.tensors(), events, self._settled)
+
+    def _seconds(self) -> float:
+        """Time spent on steps and evaluations so far, interruptions not counted."""
+        total = 0.0
+        for event in self.run.log.read():
+            if isinstance(event, Step):
+                total += sum(event.seconds.values())
+            elif isinstance(event, Evaluated):
+                total += event.seconds
+        return total
+
+
+def student_at(run: Run, step: int | None = None, loaded: LoadedModel | None = None) -> Roles:
+    """The three roles of a run, with the student as it was at a step (default: the latest checkpoint).
+
+    Raises:
+        RunError: there is no checkpoint (of that step), or it is damaged.
+    """
+    settings = Settings.from_dict(run.config["settings"])
+    steps = checkpoints.all_steps(run.checkpoints)
+    if not steps:
+        raise RunError(
+            f"Run {run.name} has no checkpoint yet, so there is no student.",
+            f"Go on: workbench resume {run.name}.",
+        )
+    if step is not None:
+        point: checkpoints.Checkpoint | None = checkpoints.load(run.checkpoints, step)
+    else:
+        point, _ = checkpoints.latest(run.checkpoints, promised=True)
+    assert point is not None
+    roles = make_roles(loaded or load_for(run), settings.lora, settings.optim.seed)
+    state = TrainingState.begin(roles, settings)
+    state.load(point.tensors(), point.step)
+    return roles

@@ -1,0 +1,88 @@
+"""Which rows a step sees: a function of the seed and the step's number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from workbench.demonstrations import Demonstration
+from workbench.errors import InputError
+from workbench.prompts import Prompts, PromptTokens
+from workbench.roles import Roles
+from workbench.settings import Settings
+
+
+def stream(count: int, start: int, size: int, seed: int) -> list[int]:
+    """Positions start ... start + size of an endless stream that shuffles `count` rows anew for each pass."""
+    chosen: list[int] = []
+    for position in range(start, start + size):
+        epoch, place = divmod(position, count)
+        if place == 0 or not chosen:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).tolist()
+        chosen.append(order[place])
+    return chosen
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random numbers."""
+    return (seed * 2_654_435_761 + step * 40_503 + 12_345) % 2**63
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a run, tokenised once, and how they are dealt out."""
+
+    teaching: list[PromptTokens]
+    keep: list[PromptTokens]
+    settings: Settings
+
+    @property
+    def keep_rows(self) -> int:
+        """Keep rows in each batch, counted in prompts."""
+        prompts = self.settings.optim.batch // self.settings.rollout.rollouts
+        if not self.keep:
+            return 0
+        return min(prompts - 1, max(1, round(prompts * self.settings.keep.keep_share)))
+
+    def batch(self, step: int) -> list[PromptTokens]:
+        """The rows of step 0, 1, ...: teaching rows first, then keep rows."""
+        prompts = self.settings.optim.batch // self.settings.rollout.rollouts
+        kept = self.keep_rows
+        seed = self.settings.optim.seed
+        rows = stream(len(self.teaching), step * (prompts - kept), prompts - kept, seed)
+        chosen = [self.teaching[i] for i in rows]
+        if kept:
+            chosen += [self.keep[i] for i in stream(len(self.keep), step * kept, kept, seed + 1)]
+        return chosen
+
+
+def make_plan(
+    roles: Roles, teaching: Sequence[Demonstration], keep: Sequence[Demonstration], settings: Settings
+) -> Plan:
+    """Tokenise and check every row before the first step.
+
+    Raises:
+        InputError: no row to teach; a row that does not fit; keep rows with no place in a batch of one.
+    """
+    if not teaching:
+        raise InputError("There is no row to teach.", "Add at least one row with a prompt and a demonstration.")
+    if keep and settings.keep.keep_share > 0 and settings.optim.batch // settings.rollout.rollouts < 2:
+        raise InputError("A batch of one prompt has no place for keep rows.", "Raise --batch, or lower --rollouts.")
+    loaded = roles.loaded
+    prompts = make_prompts(loaded.tokenizer, settings)
+    room = settings.rollout.max_new_tokens
+    keep = keep if settings.keep.keep_share > 0 else ()
+    return Plan(
+        prompts.tokenise_all(teaching, loaded.longest, room),
+        prompts.tokenise_all(keep, loaded.longest, room),
+        settings,
+    )
+
+
+def make_prompts(tokenizer: Any, settings: Settings) -> Prompts:
+    """The renderer of prompts with the run's teacher template."""
+    template = settings.teacher.template
+    return Prompts(tokenizer, template) if template else Prompts(tokenizer)

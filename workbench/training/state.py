@@ -1,0 +1,106 @@
+"""What changes while a model is taught: the adapter, the optimizer's moments, the EMA teacher, the step's number.
+
+Nothing else does. Batches and random numbers are functions of the seed and the step, so a run that goes on from a
+saved state takes the same steps as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.roles import Roles
+from workbench.settings import OptimSettings, Settings
+
+
+def learning_rate(step: int, settings: OptimSettings) -> float:
+    """Learning rate of step 1, 2, ...: linear warm-up, then cosine or linear to 0, or constant."""
+    warm = min(1.0, step / settings.warmup) if settings.warmup else 1.0
+    done = (step - 1) / max(1, settings.steps)
+    if settings.schedule == "cosine":
+        return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * done))
+    if settings.schedule == "linear":
+        return settings.lr * warm * (1 - done)
+    return settings.lr * warm
+
+
+@dataclass
+class TrainingState:
+    """A run between two steps. `tensors` and `load` carry it through a checkpoint."""
+
+    roles: Roles
+    settings: Settings
+    optimizer: torch.optim.AdamW
+    step: int = 0
+
+    @classmethod
+    def begin(cls, roles: Roles, settings: Settings) -> TrainingState:
+        """The state before the first step."""
+        if settings.teacher.teacher == "ema":
+            roles.start_ema()
+        optimizer = torch.optim.AdamW(
+            list(roles.adapter.values()),
+            lr=settings.optim.lr,
+            weight_decay=settings.optim.weight_decay,
+            fused=True,
+        )
+        return cls(roles, settings, optimizer)
+
+    def update(self, loss: Tensor) -> tuple[float, float]:
+        """One AdamW step on the adapter; returns the learning rate and the gradient's norm before clipping.
+
+        Raises:
+            WorkbenchError: the loss or a gradient is not finite; the adapter is left as it was.
+        """
+        parameters = list(self.roles.adapter.values())
+        rate = learning_rate(self.step + 1, self.settings.optim)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.optim.max_norm))
+        if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise WorkbenchError(
+                f"The gradient of step {self.step + 1} is not finite (loss {float(loss.detach()):g}, "
+                f"learning rate {rate:g}). The adapter is as step {self.step} left it.",
+                "Teach again with a lower --lr, or look at the rows for very long or odd demonstrations.",
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.settings.teacher.teacher == "ema":
+            self.roles.follow(self.settings.teacher.ema_rate)
+        self.roles.student_decoder.refresh()
+        self.step += 1
+        return rate, norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to be saved besides the step's number, by name."""
+        saved: dict[str, Tensor] = {}
+        for name, parameter in self.roles.adapter.items():
+            saved[f"adapter.{name}"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                saved[f"adamw.{key}.{name}"] = value
+        for name, value in self.roles.ema_adapter.items():
+            saved[f"ema.{name}"] = value
+        return saved
+
+    @torch.no_grad()
+    def load(self, saved: dict[str, Tensor], step: int) -> None:
+        """Take over what `tensors` gave at the end of `step`. Raises KeyError or ValueError where names or
+        shapes differ."""
+        for name, parameter in self.roles.adapter.items():
+            if saved[f"adapter.{name}"].shape != parameter.shape:
+                raise ValueError(f"{name} has another shape")
+            parameter.copy_(saved[f"adapter.{name}"])
+            moments = {k: saved[f"adamw.{k}.{name}"].clone() for k in ("step", "exp_avg", "exp_avg_sq")} if step else {}
+            if moments:
+                self.optimizer.state[parameter] = moments
+        for name, value in self.roles.ema_adapter.items():
+            value.copy_(saved[f"ema.{name}"])
+        self.roles.refresh()
+        self.step = step
