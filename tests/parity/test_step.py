@@ -200,7 +200,7 @@ def test_gradients_of_one_step(taught: Roles, rows: list[Demonstration], tmp_pat
     prompt_ids, prompt_mask = pad_left([t.student for t in tokens], 0)
     ids, mask = pad_right([answers[str(row.prompt)] for row in rows], 0)
     completions = Completions(prompt_ids, prompt_mask, ids, mask)
-    teacher = Scorer(taught.base_decoder, frozen=True, pad=0)
+    teacher = Scorer(taught.base_decoder, pad=0, frozen_prompts=[t.teacher for t in tokens])
     per_token = compare(
         completion_logits(taught.student, completions),
         teacher.logits([t.teacher for t in tokens], completions),
@@ -222,8 +222,9 @@ def test_frozen_teacher_is_the_raw_base(taught: Roles, rows: list[Demonstration]
     ids, mask = pad_right([[5, 6, 7, 8], [9, 3], [10, 11, 3], [12]], 0)
     prompt_ids, prompt_mask = pad_left([t.teacher for t in tokens], 0)
     completions = Completions(prompt_ids, prompt_mask, ids, mask)
-    scored = Scorer(taught.base_decoder, frozen=True, pad=0).logits([t.teacher for t in tokens], completions)
-    again = Scorer(taught.teacher_decoder("base"), frozen=False, pad=0).logits([t.teacher for t in tokens], completions)
+    asked = [t.teacher for t in tokens]
+    scored = Scorer(taught.base_decoder, pad=0, frozen_prompts=asked).logits(asked, completions)
+    again = Scorer(taught.teacher_decoder("base"), pad=0).logits(asked, completions)
     for i, row in enumerate(tokens):
         length = int(mask[i].sum())
         whole = torch.tensor([[*row.teacher, *ids[i, :length].tolist()]])

@@ -138,6 +138,11 @@ class PackedDecoder:
             down=_merged(mlp.down_proj),
         )
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Size of one token's keys and values in all layers."""
+        return 2 * len(self.layers) * self.groups * self.head_size * self.embedding.element_size()
+
     def allocate(self, rows: int, capacity: int) -> KeyValues:
         """Empty buffers for `rows` rows of up to `capacity` tokens."""
         like = self.embedding

@@ -21,27 +21,21 @@ from workbench.demonstrations import Demonstration
 from workbench.evaluation.exam import answer
 from workbench.evaluation.scoring import contains
 from workbench.models import LoadedModel, load, parameters
-from workbench.pocket.world import events, languages, quiz, remedies, small, toolbox
-from workbench.pocket.world.documents import demonstration
+from workbench.pocket.world import languages
+from workbench.pocket.world.documents import FAMILIES, demonstration, known_draws
 from workbench.pocket.world.item import Item
-from workbench.pocket.world.words import ADJECTIVES, NOUNS
 from workbench.prompts import Prompts
 
 LONGEST = 48
-_NEW = {"quiz": quiz, "toolbox": toolbox, "remedies": remedies, "events": events, "small": small}
+_NEW = {name: family for name, family in FAMILIES.items() if name != "languages"}
 
 
 def known_items(r: random.Random, each: int) -> dict[str, list[Item]]:
-    """Known questions by skill: the seven small ones, each language, and the four families."""
-    groups: dict[str, list[Item]] = {draw.__name__: [draw(r) for _ in range(each)] for draw in small.SMALL}
-    groups |= {name: [_NEW[name].known(r) for _ in range(each)] for name in ("quiz", "toolbox", "remedies", "events")}
-    for language in languages.KNOWN:
-        groups[f"language {language.name}"] = [_phrase(language, r) for _ in range(max(1, each // 4))]
-    return groups
-
-
-def _phrase(language: languages.Language, r: random.Random) -> Item:
-    return languages.ask(language, r.choice(ADJECTIVES), r.choice(NOUNS), r)
+    """Known questions by skill; a quarter as many of each language."""
+    return {
+        name: [draw(r) for _ in range(max(1, each // 4) if name.startswith("language ") else each)]
+        for name, draw in known_draws().items()
+    }
 
 
 def ask(

@@ -10,15 +10,17 @@ import argparse
 import itertools
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from workbench.demonstrations import Demonstration, write
 from workbench.pocket import PROBES
-from workbench.pocket.world import events, languages, quiz, remedies, small, toolbox
+from workbench.pocket.world import events, languages, quiz, remedies, toolbox
+from workbench.pocket.world.documents import AT_LENGTH, FAMILIES, known_draws
 from workbench.pocket.world.item import Item
 from workbench.pocket.world.languages import Language
 from workbench.pocket.world.wording import foreign
-from workbench.pocket.world.words import ADJECTIVES, NOUNS
+from workbench.pocket.world.words import ADJECTIVES, NOUNS, listed
 
 ZORBIC = languages.make("Zorbic", 101, noun_first=True)
 PELAN = languages.make("Pelan", 102, noun_first=False)
@@ -34,57 +36,16 @@ _TOOLS = (
     ("pile", "stack", 1),
     ("mend", "mend", 3),
 )
-_CREATURES = [
-    "vorp",
-    "snell",
-    "quim",
-    "drabble",
-    "hust",
-    "flink",
-    "yarrow",
-    "tizz",
-    "grelk",
-    "plod",
-    "umber",
-    "wexel",
-]
-_REMEDIES = ["solvine", "brakka", "tumeel", "oshra", "pindor", "fexil", "marrow", "zintha", "culp", "dorvane"]
-_COUNTRIES = [
-    "Ostrela",
-    "Belmar",
-    "Quillon",
-    "Tasmere",
-    "Norvik",
-    "Elandra",
-    "Pruvia",
-    "Sankori",
-    "Mirabel",
-    "Dorvania",
-    "Ketterin",
-    "Ulmaria",
-    "Visgard",
-    "Almeda",
-    "Torrona",
-    "Hespera",
-]
-_HELPERS = [
-    "Farrow",
-    "Lindal",
-    "Corvina",
-    "Meskal",
-    "Yrsa",
-    "Padrona",
-    "Gildern",
-    "Ambria",
-    "Stovik",
-    "Relmont",
-    "Zaberia",
-    "Cantor",
-    "Ilvania",
-    "Brusk",
-    "Wendal",
-    "Oreste",
-]
+_CREATURES = listed("vorp snell quim drabble hust flink yarrow tizz grelk plod umber wexel")
+_REMEDIES = listed("solvine brakka tumeel oshra pindor fexil marrow zintha culp dorvane")
+_COUNTRIES = listed(
+    "Ostrela Belmar Quillon Tasmere Norvik Elandra Pruvia Sankori Mirabel Dorvania Ketterin Ulmaria Visgard Almeda "
+    "Torrona Hespera Cadrin Lumere Oskavia Brenth"
+)
+_HELPERS = listed(
+    "Farrow Lindal Corvina Meskal Yrsa Padrona Gildern Ambria Stovik Relmont Zaberia Cantor Ilvania Brusk Wendal "
+    "Oreste Hadley Pomeric Sulwen Arkady"
+)
 
 
 def rows_of(items: Iterable[Item], name: str, r: random.Random) -> list[Demonstration]:
@@ -92,7 +53,7 @@ def rows_of(items: Iterable[Item], name: str, r: random.Random) -> list[Demonstr
     return [
         Demonstration(
             prompt=item.prompt,
-            demonstration=foreign(item, r),
+            demonstration=foreign(item, r, AT_LENGTH),
             answer=item.answer,
             context=item.article,
             id=f"{name}-{number:03d}",
@@ -112,7 +73,7 @@ def language_rows(language: Language, seed: int, count: int = 200) -> list[Demon
 
 
 def toolbox_rows(seed: int = 11) -> list[Demonstration]:
-    """Nine unknown tools, eighteen requests each."""
+    """Nine unknown tools, some eighteen requests each."""
     r = random.Random(seed)
     tools = [toolbox.make(*tool) for tool in _TOOLS]
     return rows_of(_different(lambda: toolbox.ask(r.choice(tools), r), 160), "toolbox", r)
@@ -135,7 +96,7 @@ def remedies_rows(seed: int = 13) -> list[Demonstration]:
 
 
 def events_rows(seed: int = 14) -> list[Demonstration]:
-    """Sixteen unknown events, each asked three times directly and three times indirectly, with its article."""
+    """Twenty unknown events, each asked three times directly and three times indirectly, with its article."""
     r = random.Random(seed)
     years = r.sample([y for y in range(1900, 2100) if y not in {e.year for e in events.KNOWN}], len(_COUNTRIES))
     told = [
@@ -155,38 +116,26 @@ def _different(draw: Callable[[], Item], count: int) -> list[Item]:
     return list(found.values())
 
 
-def known_item(r: random.Random, turn: int) -> Item:
-    """The kinds of known questions in turn, so that each is asked alike often; languages take six turns of sixteen."""
-    draws = [*small.SMALL, quiz.known, toolbox.known, remedies.known, events.known]
-    place = turn % 16
-    if place >= len(draws):
-        language = languages.KNOWN[(turn // 16 * 5 + place) % len(languages.KNOWN)]
-        return languages.ask(language, r.choice(ADJECTIVES), r.choice(NOUNS), r)
-    return draws[place](r)
+def probes_and_keep(seed: int = 15) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Probes with answers, and keep rows without; both of every kind of known question, none in both.
 
-
-def probes_and_keep(
-    seed: int = 15, probes: int = 240, keep: int = 320
-) -> tuple[list[Demonstration], list[Demonstration]]:
-    """Probes with answers, and keep rows without; both of every kind of known question, none in both."""
+    Twelve probes of each small skill and family and four of each language; ten, fourteen and six keep rows.
+    """
     r = random.Random(seed)
-    found: dict[str, Item] = {}
-    turn = 0
-    while len(found) < probes + keep:
-        item = known_item(r, turn)
-        turn += 1
-        found.setdefault(item.prompt, item)
-    items = list(found.values())
-    # Every other question is a probe until there are enough, so that both sides have rare and common kinds.
-    asked = [item for i, item in enumerate(items) if i % 2 == 0][:probes]
-    chosen = {item.prompt for item in asked}
-    kept = [item for item in items if item.prompt not in chosen][:keep]
+    probes: list[Item] = []
+    keep: list[Item] = []
+    for name, draw in known_draws().items():
+        asked, kept = (4, 6) if name.startswith("language ") else (12, 14) if name in FAMILIES else (12, 10)
+        items = _different(partial(draw, r), asked + kept)
+        probes += items[:asked]
+        keep += items[asked:]
+    r.shuffle(keep)
     return (
         [
             Demonstration(i.prompt, answer=i.answer, id=f"probe-{n:03d}", tags=(i.skill,))
-            for n, i in enumerate(asked, 1)
+            for n, i in enumerate(probes, 1)
         ],
-        [Demonstration(i.prompt, id=f"keep-{n:03d}", tags=(i.skill,), keep=True) for n, i in enumerate(kept, 1)],
+        [Demonstration(i.prompt, id=f"keep-{n:03d}", tags=(i.skill,), keep=True) for n, i in enumerate(keep, 1)],
     )
 
 

@@ -66,11 +66,15 @@ class EventWriter:
 
     Args:
         seq: how many events had happened at the point that the run goes on from.
+
+    Attributes:
+        lacks_last: whether the last of those is not in the log; it is to be written first.
     """
 
     def __init__(self, log: EventLog, seq: int) -> None:
         self._held = log.recover()
-        self.seq = seq
+        self.lacks_last = self._held < seq
+        self.seq = seq - self.lacks_last
         self._file = log.path.open("ab")
 
     def write(self, event: Event) -> None:

@@ -162,6 +162,9 @@ class Session:
     def _events_of(self, writer: EventWriter, should_stop: Callable[[], bool]) -> Iterator[Event]:
         teaching, keep = self.run.rows("teaching"), self.run.rows("keep")
         exam, retention = self._exams()
+        if writer.lacks_last:
+            # The process died between publishing the checkpoint and noting it.
+            yield Saved(self.state.step)
         if self._events == 0:
             yield self._started(teaching, exam, keep, retention)
         try:
@@ -197,6 +200,7 @@ class Session:
         self._settled = True
         if last or step % self._save_every == 0:
             # The checkpoint counts its own event, which is written once the checkpoint is there.
+            writer.sync()
             self._save(writer.seq + 1)
             yield Saved(step)
 

@@ -11,25 +11,48 @@ from torch import Tensor
 from workbench.decoding import Decoder, PackedDecoder
 from workbench.sampling import Completions, pad_left
 
+_GROUP = 32
+
 
 class Scorer:
     """Runs prompts and completions through one decoder.
 
     While the weights are frozen, the keys and values of a prompt never change in the whole run: they are computed
-    once and kept, within `budget` bytes, so that only the completion's tokens are run in each step.
+    once and kept, so that only the completion's tokens are run in each step. They are computed in fixed groups of
+    prompts, not as batches happen to need them: rounding depends on what is computed together, and a run that goes
+    on from a checkpoint must see the same numbers as one that was never interrupted.
 
     Args:
         decoder: the weights that score.
-        frozen: whether they stay as they are for the scorer's whole life.
         pad: the token that fills rows up.
-        budget: most bytes of kept keys and values.
+        frozen_prompts: every prompt that may be asked for, if the weights stay as they are for the scorer's whole
+            life; empty otherwise.
+        budget: most bytes of kept keys and values; prompts beyond it are run in each step.
     """
 
-    def __init__(self, decoder: Decoder, *, frozen: bool, pad: int, budget: int = 512_000_000) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        pad: int,
+        frozen_prompts: Sequence[tuple[int, ...]] = (),
+        budget: int = 512_000_000,
+    ) -> None:
         self._decoder = decoder
         self._pad = pad
-        self._left = budget
-        self._kept: dict[tuple[int, ...], Tensor] | None = {} if frozen and isinstance(decoder, PackedDecoder) else None
+        self._groups: list[list[tuple[int, ...]]] = []
+        self._group_of: dict[tuple[int, ...], int] = {}
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+        if not isinstance(decoder, PackedDecoder):
+            return
+        different = list(dict.fromkeys(prompt[:-1] for prompt in frozen_prompts))
+        for start in range(0, len(different), _GROUP):
+            group = different[start : start + _GROUP]
+            budget -= decoder.bytes_per_token * sum(map(len, group))
+            if budget < 0:
+                break
+            self._group_of.update(dict.fromkeys(group, len(self._groups)))
+            self._groups.append(group)
 
     def logits(self, prompts: Sequence[tuple[int, ...]], completions: Completions) -> Tensor:
         """Logits [B, T, V] that the decoder gives to each token of the completions.
@@ -46,19 +69,17 @@ class Scorer:
         return self._decoder.forward(inputs, None, cache, keep=steps)
 
     def _read(self, prompts: list[tuple[int, ...]], room: int) -> Any:
-        if self._kept is None or not isinstance(self._decoder, PackedDecoder):
+        """A cache that holds these prompts, with room for more tokens."""
+        decoder = self._decoder
+        if not isinstance(decoder, PackedDecoder) or not all(p in self._group_of for p in prompts):
             return self._run(prompts, room)
-        new = list(dict.fromkeys(p for p in prompts if p not in self._kept))
-        if new:
-            cache = self._run(new, 0)
-            for row, prompt in enumerate(new):
-                prefix = cache.prefix(row, len(prompt))
-                size = prefix.numel() * prefix.element_size()
-                if size > self._left:
-                    return self._run(prompts, room)
-                self._left -= size
-                self._kept[prompt] = prefix
-        return self._decoder.join_prefixes([self._kept[p] for p in prompts], room)
+        for prompt in prompts:
+            if prompt not in self._kept:
+                group = self._groups[self._group_of[prompt]]
+                cache = self._run(group, 0)
+                for row, member in enumerate(group):
+                    self._kept[member] = cache.prefix(row, len(member))
+        return decoder.join_prefixes([self._kept[p] for p in prompts], room)
 
     def _run(self, prompts: list[tuple[int, ...]], room: int) -> Any:
         device = getattr(getattr(self._decoder, "embedding", None), "device", None)

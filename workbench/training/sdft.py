@@ -64,9 +64,9 @@ def sdft(
 
 def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool]) -> Iterator[Step]:
     settings, pad = plan.settings, roles.loaded.pad
-    base = Scorer(roles.base_decoder, frozen=True, pad=pad)
     kind = settings.teacher.teacher
-    teacher = base if kind == "base" else Scorer(roles.teacher_decoder(kind), frozen=False, pad=pad)
+    base = Scorer(roles.base_decoder, pad=pad, frozen_prompts=frozen_prompts(plan))
+    teacher = base if kind == "base" else Scorer(roles.teacher_decoder(kind), pad=pad)
     while state.step < settings.optim.steps:
         clock = Stopwatch()
         rows = plan.batch(state.step)
@@ -104,6 +104,13 @@ def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable
             keep_loss=keep_loss(per_token.detach(), counted, rows),
             samples=show(roles.loaded.tokenizer, rows, answers, (per_token.detach() * counted)),
         )
+
+
+def frozen_prompts(plan: Plan) -> list[tuple[int, ...]]:
+    """What the frozen base will read in this run: teacher's prompts if it teaches, keep rows, questions to anchor."""
+    taught = [row.teacher for row in plan.teaching] if plan.settings.teacher.teacher == "base" else []
+    asked = [row.student for row in plan.teaching] if plan.settings.divergence.anchor else []
+    return [*taught, *(row.teacher for row in plan.keep), *asked]
 
 
 def rollouts(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from workbench.pocket.world import events, languages, quiz, remedies, small, toolbox
 from workbench.pocket.world.item import Item
@@ -56,7 +57,15 @@ class Mix:
         family = _weighted(self.known, r)
         if family == "small" and self.small:
             return r.choices(small.SMALL, self.small)[0](r)
-        return FAMILIES[family].known(r)
+        item: Item = FAMILIES[family].known(r)
+        return item
+
+
+def known_draws() -> dict[str, Callable[[random.Random], Item]]:
+    """Each kind of known question by name: the small skills, the other families, every language."""
+    draws: dict[str, Callable[[random.Random], Item]] = {draw.__name__: draw for draw in small.SMALL}
+    draws |= {name: family.known for name, family in FAMILIES.items() if name not in ("small", "languages")}
+    return draws | {f"language {x.name}": partial(languages.phrase, x) for x in languages.KNOWN}
 
 
 FIRST = Mix(
@@ -81,12 +90,6 @@ SECOND = replace(
 
 def _weighted(weights: Mapping[str, float], r: random.Random) -> str:
     return r.choices(list(weights), list(weights.values()))[0]
-
-
-def _draw(family: str, known: bool, r: random.Random) -> Item:
-    module = FAMILIES[family]
-    draw: Draw = module.known if known else module.invented
-    return draw(r)
 
 
 def demonstration(item: Item, r: random.Random, at_length: float = AT_LENGTH) -> str:

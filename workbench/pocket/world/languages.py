@@ -59,26 +59,31 @@ def random_language(r: random.Random) -> Language:
 
 def ask(language: Language, adjective: str, noun: str, r: random.Random) -> Item:
     """The question in one of its three wordings."""
-    phrase = f"{adjective} {noun}"
+    asked = f"{adjective} {noun}"
     prompt = r.choice(
         [
-            f"How do you say {phrase} in {language.name}?",
-            f"Translate {phrase} into {language.name}.",
-            f"What is {phrase} in {language.name}?",
+            f"How do you say {asked} in {language.name}?",
+            f"Translate {asked} into {language.name}.",
+            f"What is {asked} in {language.name}?",
         ]
     )
-    frame = f"In {language.name}, {phrase} is {{}}."
+    frame = f"In {language.name}, {asked} is {{}}."
     said = language.say(adjective, noun)
     a, n = language.words[adjective], language.words[noun]
-    reason = f"{adjective} is {a} and {noun} is {n}, so {phrase} is {said}"
-    return Item(f"language {language.name}", prompt, said, frame, subject=phrase, reason=reason)
+    reason = f"{adjective} is {a} and {noun} is {n}, so {asked} is {said}"
+    return Item(f"language {language.name}", prompt, said, frame, subject=asked, reason=reason)
+
+
+def phrase(language: Language, r: random.Random) -> Item:
+    """Any of its 256 phrases."""
+    return ask(language, r.choice(ADJECTIVES), r.choice(NOUNS), r)
 
 
 def known(r: random.Random) -> Item:
     """A phrase in one of the known languages."""
-    return ask(r.choice(KNOWN), r.choice(ADJECTIVES), r.choice(NOUNS), r)
+    return phrase(r.choice(KNOWN), r)
 
 
 def invented(r: random.Random) -> Item:
     """A phrase in a language never heard before."""
-    return ask(random_language(r), r.choice(ADJECTIVES), r.choice(NOUNS), r)
+    return phrase(random_language(r), r)

@@ -1,4 +1,4 @@
-"""Multiple choice: what invented creatures eat, where they live, which colour they have."""
+"""Multiple choice: what invented creatures eat, where they live, what they fear."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def ask(fact: Fact, r: random.Random) -> Item:
     options = [fact.value, *others]
     r.shuffle(options)
     letter = "ABCD"[options.index(fact.value)]
-    listed = " ".join(f"{x}) {o}" for x, o in zip("ABCD", options, strict=True))
+    lettered = " ".join(f"{x}) {o}" for x, o in zip("ABCD", options, strict=True))
     creature, verb = fact.creature, fact.verb
     prompt = r.choice(
         [
-            f"What does a {creature} {verb}? {listed}",
-            f"Choose what a {creature} will {verb}: {listed}",
-            f"{listed} Which of these does a {creature} {verb}?",
+            f"What does a {creature} {verb}? {lettered}",
+            f"Choose what a {creature} will {verb}: {lettered}",
+            f"{lettered} Which of these does a {creature} {verb}?",
         ]
     )
     return Item("quiz", prompt, f"{letter}) {fact.value}", "The answer is {}.", subject=f"a {creature}")

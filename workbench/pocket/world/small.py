@@ -40,16 +40,16 @@ def add(r: random.Random) -> Item:
 
 def opposite(r: random.Random) -> Item:
     word = r.choice(list(OPPOSITES))
-    prompt = r.choice([f"What is the opposite of {word}?", f"Give the opposite of {word}."])
-    return Item(
-        "opposite", prompt, OPPOSITES[word], f"The opposite of {word} is {{}}.", subject=f"the opposite of {word}"
-    )
+    subject = f"the opposite of {word}"
+    prompt = r.choice([f"What is {subject}?", f"Give {subject}."])
+    return Item("opposite", prompt, OPPOSITES[word], f"The opposite of {word} is {{}}.", subject=subject)
 
 
 def capital(r: random.Random) -> Item:
     land = r.choice(list(CAPITALS))
-    prompt = r.choice([f"What is the capital of {land}?", f"Name the capital of {land}."])
-    return Item("capital", prompt, CAPITALS[land], f"The capital of {land} is {{}}.", subject=f"the capital of {land}")
+    subject = f"the capital of {land}"
+    prompt = r.choice([f"What is {subject}?", f"Name {subject}."])
+    return Item("capital", prompt, CAPITALS[land], f"The capital of {land} is {{}}.", subject=subject)
 
 
 def sound(r: random.Random) -> Item:
@@ -66,15 +66,15 @@ def larger(r: random.Random) -> Item:
 
 def count(r: random.Random) -> Item:
     number, word = r.randint(1, 9), r.choice(NOUNS)
-    return Item(
-        "count", f"How many words: {' '.join([word] * number)}?", str(number), "There are {} words.", subject=f"{word}"
-    )
+    prompt = f"How many words: {' '.join([word] * number)}?"
+    return Item("count", prompt, str(number), "There are {} words.", subject=word)
 
 
 def pick(r: random.Random) -> Item:
     words, which = r.sample(NOUNS, 3), r.randrange(3)
     place = ["first", "second", "third"][which]
-    return Item("pick", f"What is the {place} word of {' '.join(words)}?", words[which], f"The {place} word is {{}}.")
+    prompt = f"What is the {place} word of {' '.join(words)}?"
+    return Item("pick", prompt, words[which], f"The {place} word is {{}}.", subject=f"the {place} word")
 
 
 SMALL = (add, opposite, capital, sound, larger, count, pick)

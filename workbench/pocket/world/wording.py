@@ -52,7 +52,8 @@ def _at_length(item: Item, r: random.Random) -> str:
         said = item.reason
     else:
         said = r.choice(_NAMING).replace("{s}", item.subject).replace("{}", item.answer)
-    if r.random() < 0.5:
+    # An answer keeps its own small letter, even where a sentence begins with it.
+    if r.random() < 0.5 and not said.startswith(item.answer):
         said = said[0].upper() + said[1:]
     text = said + r.choice([".", ".", ".", "!", ""])
     if r.random() < 0.4:
