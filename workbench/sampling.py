@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.decoding import Decoder
+from workbench.decoding import Decoder, PackedDecoder, Tape
 
 
 class Stopped(Exception):
@@ -30,12 +30,16 @@ class Completions:
     Attributes:
         prompt_ids, prompt_mask: [B, P], padded on the left.
         ids, mask: [B, T], padded on the right; the end-of-turn token is part of a completion.
+        rollouts: how many completions of each prompt lie next to each other.
+        tape: what the model computed while it sampled, where that was recorded.
     """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
     ids: Tensor
     mask: Tensor
+    rollouts: int = 1
+    tape: Tape | None = None
 
     def lists(self) -> list[list[int]]:
         """The completions as lists of token ids, without padding."""
@@ -106,6 +110,7 @@ def sample(
     device: Any = None,
     should_stop: Callable[[], bool] = bool,
     on_token: Callable[[Tensor, Tensor], None] | None = None,
+    record: bool = False,
 ) -> Completions:
     """Sample `rollouts` completions of each prompt; those of one prompt lie next to each other.
 
@@ -118,6 +123,7 @@ def sample(
         seed: fixes the random numbers of every row.
         should_stop: asked at every token.
         on_token: called with the rows still going [b] and their new tokens [b], for those who stream.
+        record: keep what a packed decoder computes, for a training pass over the same weights.
 
     Raises:
         Stopped: `should_stop` said yes.
@@ -125,7 +131,11 @@ def sample(
     prompt_ids, prompt_mask = pad_left(prompts, pad, device)
     count, width = len(prompts) * rollouts, prompt_ids.shape[1]
     cache = decoder.allocate(len(prompts), width + longest)
-    logits = decoder.forward(prompt_ids, prompt_mask, cache)[:, -1]
+    tape = Tape() if record and isinstance(decoder, PackedDecoder) else None
+    more: dict[str, Any] = {} if tape is None else {"record": tape.now}
+    logits = decoder.forward(prompt_ids, prompt_mask, cache, **more)[:, -1]
+    if tape is not None:
+        tape.end_prompt()
     if rollouts > 1:
         each = torch.arange(len(prompts), device=prompt_ids.device).repeat_interleave(rollouts)
         prompt_ids, prompt_mask, logits = prompt_ids[each], prompt_mask[each], logits[each]
@@ -152,6 +162,9 @@ def sample(
         if left <= 0.75 * len(going):
             rows = (~ended).nonzero()[:, 0]
             going, token, ended, cache = going[rows], token[rows], ended[rows], cache.rows(rows)
-        logits = decoder.forward(token[:, None], None, cache)[:, -1]
+        more = {} if tape is None else {"record": tape.now}
+        logits = decoder.forward(token[:, None], None, cache, **more)[:, -1]
+        if tape is not None:
+            tape.end_token(going)
     used = int(mask.sum(1).max())
-    return Completions(prompt_ids, prompt_mask, ids[:, :used], mask[:, :used])
+    return Completions(prompt_ids, prompt_mask, ids[:, :used], mask[:, :used], rollouts, tape)

@@ -202,7 +202,7 @@ def test_gradients_of_one_step(taught: Roles, rows: list[Demonstration], tmp_pat
     completions = Completions(prompt_ids, prompt_mask, ids, mask)
     teacher = Scorer(taught.base_decoder, pad=0, frozen_prompts=[t.teacher for t in tokens])
     per_token = compare(
-        completion_logits(taught.student, completions),
+        completion_logits(taught, completions),
         teacher.logits([t.teacher for t in tokens], completions),
         settings(rows),
     )

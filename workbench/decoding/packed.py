@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+
+from workbench.decoding.projection import Projection, pack
 
 _FAMILIES = ("qwen2", "qwen3", "llama")
 
@@ -59,14 +60,12 @@ class KeyValues:
 @dataclass
 class _Layer:
     attention_norm: Tensor
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    out: Tensor
+    qkv: Projection
+    qk_norm: Tensor | None
+    out: Projection
     mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Projection
+    down: Projection
 
 
 def inner_model(model: Any) -> Any:
@@ -124,24 +123,27 @@ class PackedDecoder:
 
     def _pack(self, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = [getattr(p, "bias", None) for p in projections]
         return _Layer(
             attention_norm=layer.input_layernorm.weight,
-            qkv=torch.cat([_merged(p) for p in projections]),
-            qkv_bias=None if biases[0] is None else torch.cat([b for b in biases if b is not None]),
-            q_norm=attention.q_norm.weight if hasattr(attention, "q_norm") else None,
-            k_norm=attention.k_norm.weight if hasattr(attention, "k_norm") else None,
-            out=_merged(attention.o_proj),
+            qkv=pack((attention.q_proj, attention.k_proj, attention.v_proj)),
+            qk_norm=self._qk_norm(attention),
+            out=pack((attention.o_proj,)),
             mlp_norm=layer.post_attention_layernorm.weight,
-            gate_up=torch.cat([_merged(mlp.gate_proj), _merged(mlp.up_proj)]),
-            down=_merged(mlp.down_proj),
+            gate_up=pack((mlp.gate_proj, mlp.up_proj)),
+            down=pack((mlp.down_proj,)),
         )
+
+    def _qk_norm(self, attention: Any) -> Tensor | None:
+        """Weights [H + G, D] of the norms of each query and key head (Qwen3 has them)."""
+        if not hasattr(attention, "q_norm"):
+            return None
+        q, k = attention.q_norm.weight, attention.k_norm.weight
+        return torch.cat([q.expand(self.heads, -1), k.expand(self.groups, -1)])
 
     @property
     def bytes_per_token(self) -> int:
         """Size of one token's keys and values in all layers."""
-        return 2 * len(self.layers) * self.groups * self.head_size * self.embedding.element_size()
+        return int(2 * len(self.layers) * self.groups * self.head_size * self.embedding.element_size())
 
     def allocate(self, rows: int, capacity: int) -> KeyValues:
         """Empty buffers for `rows` rows of up to `capacity` tokens."""
@@ -169,10 +171,18 @@ class PackedDecoder:
         return cache
 
     @torch.no_grad()
-    def forward(self, ids: Tensor, mask: Tensor | None, cache: KeyValues, keep: int = 1) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        cache: KeyValues,
+        keep: int = 1,
+        record: list[tuple[Tensor, Tensor, Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T], which are added to `cache`.
 
-        `mask` [B, T] is 1 on real tokens and 0 on padding (None: all real).
+        `mask` [B, T] is 1 on real tokens and 0 on padding (None: all real). `record` takes what the projections of
+        each layer gave (see training_pass.py).
         """
         rows, new = ids.shape
         start, end = cache.length, cache.length + new
@@ -184,37 +194,57 @@ class PackedDecoder:
             cache.next_position = cache.next_position + mask.sum(1)
             cache.blocked[:, start:end] = mask == 0
         cache.length = end
-        bias = self._attention_bias(cache.blocked[:, :end], new)
-        angle = positions[..., None].float() * self._inverse_frequency  # [B, T, D/2]
-        angle = torch.cat([angle, angle], -1)[:, :, None, :]
-        cos = (angle.cos() * self._rope_scale).to(self.embedding.dtype)
-        sin = (angle.sin() * self._rope_scale).to(self.embedding.dtype)
+        bias = self.attention_bias(cache.blocked[:, :end], new)
+        cos, sin = self.rotation(positions)
         x = F.embedding(ids, self.embedding)
-        width = (self.heads + 2 * self.groups, self.head_size)
         for index, layer in enumerate(self.layers):
             h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, self.epsilon)
-            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(rows, new, *width)
-            q, k, v = torch.split(qkv, [self.heads, self.groups, self.groups], dim=2)
-            if layer.q_norm is not None and layer.k_norm is not None:
-                q = F.rms_norm(q, q.shape[-1:], layer.q_norm, self.epsilon)
-                k = F.rms_norm(k, k.shape[-1:], layer.k_norm, self.epsilon)
-            cache.keys[index][:, :, start:end] = _rotate(k, cos, sin).transpose(1, 2)
+            qkv = layer.qkv(h)
+            q, k, v = self.heads_of(layer, qkv, cos, sin)
+            cache.keys[index][:, :, start:end] = k.transpose(1, 2)
             cache.values[index][:, :, start:end] = v.transpose(1, 2)
             attended = F.scaled_dot_product_attention(
-                _rotate(q, cos, sin).transpose(1, 2),
+                q.transpose(1, 2),
                 cache.keys[index][:, :, :end],
                 cache.values[index][:, :, :end],
                 attn_mask=bias,
                 enable_gqa=self.groups != self.heads,
             )
-            x = x + F.linear(attended.transpose(1, 2).reshape(rows, new, -1), layer.out)
+            out = layer.out(attended.transpose(1, 2).reshape(rows, new, -1))
+            x = x + out
             h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
-            gate, up = F.linear(h, layer.gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            gate_up = layer.gate_up(h)
+            gate, up = gate_up.chunk(2, -1)
+            down = layer.down(F.silu(gate) * up)
+            x = x + down
+            if record is not None:
+                record.append((qkv, out, gate_up, down))
         x = F.rms_norm(x[:, new - keep :], x.shape[-1:], self.final_norm, self.epsilon)
         return F.linear(x, self.head)
 
-    def _attention_bias(self, blocked: Tensor, new: int) -> Tensor:
+    def heads_of(self, layer: _Layer, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, T, H, D], keys and values [B, T, G, D] of a packed projection; q and k normed and rotated.
+
+        Queries and keys are worked on together: half as many small operations.
+        """
+        parts = qkv.view(*qkv.shape[:-1], self.heads + 2 * self.groups, self.head_size)
+        qk, v = torch.split(parts, [self.heads + self.groups, self.groups], dim=-2)
+        if layer.qk_norm is not None:
+            qk = F.rms_norm(qk, qk.shape[-1:], None, self.epsilon) * layer.qk_norm
+        first, second = qk.chunk(2, -1)
+        # Rotary position embedding (Su et al. 2021) in the half-split layout.
+        qk = qk * cos + torch.cat([-second, first], -1) * sin
+        q, k = torch.split(qk, [self.heads, self.groups], dim=-2)
+        return q, k, v
+
+    def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine [B, T, 1, D] of the rotary embedding at these positions [B, T]."""
+        angle = positions[..., None].float() * self._inverse_frequency  # [B, T, D/2]
+        angle = torch.cat([angle, angle], -1)[:, :, None, :]
+        dtype = self.embedding.dtype
+        return (angle.cos() * self._rope_scale).to(dtype), (angle.sin() * self._rope_scale).to(dtype)
+
+    def attention_bias(self, blocked: Tensor, new: int) -> Tensor:
         """[B, 1, T, L + T]: 0 where a new token may attend, the lowest number elsewhere.
 
         A padding token may attend to itself, so that no row of the softmax is empty.
@@ -227,21 +257,3 @@ class PackedDecoder:
             hidden = (hidden & ~itself) | later
         bias = torch.zeros(hidden.shape, dtype=self.embedding.dtype, device=blocked.device)
         return bias.masked_fill_(hidden, torch.finfo(self.embedding.dtype).min)[:, None]
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of [B, T, heads, D] (Su et al. 2021, the half-split layout)."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
-def _merged(projection: nn.Module) -> Tensor:
-    """The weight [out, in] of a linear layer with its active LoRA updates added: W + scale * B A."""
-    if not isinstance(projection, LoraLayer):
-        return projection.weight  # type: ignore[return-value]
-    weight: Tensor = projection.get_base_layer().weight
-    for name in projection.active_adapters:
-        if name in projection.lora_A:
-            a, b = projection.lora_A[name].weight, projection.lora_B[name].weight
-            weight = torch.addmm(weight, b, a, alpha=projection.scaling[name])
-    return weight

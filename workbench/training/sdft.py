@@ -80,7 +80,7 @@ def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable
         clock.lap("teacher")
         if should_stop():
             return
-        student_logits = completion_logits(roles.student, answers)
+        student_logits = completion_logits(roles, answers)
         per_token = compare(student_logits, teacher_logits, settings)
         counted = skip_first(answers.mask, settings.divergence.skip_tokens)
         loss = sequence_mean(per_token, counted)
@@ -129,6 +129,7 @@ def rollouts(
         choice=Choice(chosen.temperature, chosen.top_p, chosen.top_k),
         device=roles.loaded.device,
         should_stop=should_stop,
+        record=True,
     )
 
 

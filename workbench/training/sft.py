@@ -47,7 +47,7 @@ def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable
         clock = Stopwatch()
         rows = [row for row in plan.batch(state.step) for _ in range(settings.rollout.rollouts)]
         targets = demonstrated(roles, rows)
-        logits = completion_logits(roles.student, targets)
+        logits = completion_logits(roles, targets)
         per_token = F.cross_entropy(logits.transpose(1, 2), targets.ids, reduction="none")
         loss = sequence_mean(per_token, targets.mask)
         clock.lap("student")

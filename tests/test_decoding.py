@@ -1,0 +1,189 @@
+"""The packed decoder, the generic one and transformers compute the same; sampling is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from workbench.decoding import ModelDecoder, PackedDecoder, decoder_for
+from workbench.models import load
+from workbench.roles import Roles, make_roles
+from workbench.sampling import Choice, Stopped, pad_left, sample
+from workbench.settings import LoraSettings
+from workbench.training.student import completion_logits, model_logits
+
+PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
+
+
+def taught(folder: Path, family: str, targets: str = "all-linear") -> Roles:
+    """Roles of a tiny model whose adapter has moved."""
+    roles = make_roles(load(str(tiny.save(folder / family, family))), LoraSettings(targets=targets))
+    generator = torch.Generator().manual_seed(2)
+    for parameter in roles.adapter.values():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    roles.refresh()
+    return roles
+
+
+@pytest.fixture(params=["qwen3", "qwen2", "llama"])
+def roles(request: pytest.FixtureRequest, tmp_path: Path) -> Roles:
+    return taught(tmp_path, request.param)
+
+
+def test_packed_equals_generic_equals_transformers(roles: Roles) -> None:
+    assert isinstance(roles.student_decoder, PackedDecoder)
+    ids, mask = pad_left(PROMPTS, 0)
+    more = torch.tensor([[5, 9], [6, 10], [7, 11]])
+    found = []
+    for decoder in (roles.student_decoder, ModelDecoder(roles.student)):
+        cache = decoder.allocate(3, 20)
+        first = decoder.forward(ids, mask, cache, keep=2)
+        found.append(torch.cat([first, decoder.forward(more, None, cache, keep=2)], 1))
+    for row, prompt in enumerate(PROMPTS):
+        whole = torch.tensor([[*prompt, *more[row].tolist()]])
+        reference = roles.student(input_ids=whole).logits[0, -4:]
+        for logits in found:
+            torch.testing.assert_close(logits[row], reference, rtol=1e-4, atol=2e-4)
+
+
+def test_greedy_decoding_gives_the_tokens_of_generate(roles: Roles) -> None:
+    ids, mask = pad_left(PROMPTS, 0)
+    expected = roles.student.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=[3, 77]
+    )[:, ids.shape[1] :]
+    for decoder in (roles.student_decoder, ModelDecoder(roles.student)):
+        ours = sample(decoder, PROMPTS, end=frozenset({3, 77}), pad=0, longest=12, choice=Choice(0))
+        assert torch.equal(ours.ids * ours.mask, (expected * ours.mask)[:, : ours.ids.shape[1]])
+        assert ours.ids.shape[1] == expected.shape[1]
+
+
+@pytest.mark.parametrize("rollouts", [1, 3])
+@pytest.mark.parametrize("record", [True, False])
+def test_training_pass_equals_the_models_own(roles: Roles, rollouts: int, record: bool) -> None:
+    completions = sample(
+        roles.student_decoder,
+        PROMPTS,
+        end=frozenset(range(3, 60)),
+        pad=0,
+        longest=9,
+        rollouts=rollouts,
+        record=record,
+        seed=1,
+    )
+    assert (completions.tape is not None) == record
+    assert len(set(completions.mask.sum(1).tolist())) > 1, "rows should end at different tokens"
+    counted = completions.mask.bool()
+    parameters = list(roles.adapter.values())
+    found = []
+    for logits in (completion_logits(roles, completions), model_logits(roles.student, completions)):
+        loss = (logits.log_softmax(-1)[..., 7] * counted).sum()
+        found.append((logits[counted].detach(), torch.autograd.grad(loss, parameters)))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=2e-4)
+    scale = max(float(g.abs().max()) for g in found[1][1])
+    for mine, reference in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_training_pass_with_an_adapter_on_some_layers(tmp_path: Path) -> None:
+    roles = taught(tmp_path, "qwen3", targets="q_proj,down_proj")
+    completions = sample(roles.student_decoder, PROMPTS, end=frozenset(), pad=0, longest=5, record=True)
+    parameters = list(roles.adapter.values())
+    assert len(parameters) == 3 * 2 * 2
+    gradients = [
+        torch.autograd.grad(logits.log_softmax(-1)[..., 9].sum(), parameters)
+        for logits in (completion_logits(roles, completions), model_logits(roles.student, completions))
+    ]
+    for mine, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-3, atol=1e-4 * float(reference.abs().max()))
+
+
+def test_other_architectures_take_the_generic_way(tmp_path: Path) -> None:
+    model = tiny.model("qwen3")
+    model.config.use_sliding_window = True
+    assert isinstance(decoder_for(model), ModelDecoder)
+    model.config.use_sliding_window = False
+    assert isinstance(decoder_for(model), PackedDecoder)
+
+
+def test_same_seed_same_tokens_and_rows_do_not_depend_on_neighbours(roles: Roles) -> None:
+    options = {"end": frozenset({3, 20, 21, 22}), "pad": 0, "longest": 10}
+    one = sample(roles.student_decoder, PROMPTS, seed=4, **options)
+    again = sample(roles.student_decoder, PROMPTS, seed=4, **options)
+    other = sample(roles.student_decoder, PROMPTS, seed=5, **options)
+    assert one.lists() == again.lists() != other.lists()
+    # Rows ending early leave the batch; those that stay must not notice.
+    never = sample(roles.student_decoder, PROMPTS, seed=4, **{**options, "end": frozenset()})
+    for short, whole in zip(one.lists(), never.lists(), strict=True):
+        assert whole[: len(short)] == short
+
+
+def test_rollouts_of_one_prompt_differ_and_lie_together(roles: Roles) -> None:
+    found = sample(roles.student_decoder, PROMPTS, end=frozenset(), pad=0, longest=8, rollouts=4, seed=0)
+    assert found.ids.shape == (12, 8)
+    assert len({tuple(row) for row in found.lists()}) > 6
+    for row in range(12):
+        prompt = found.prompt_ids[row][found.prompt_mask[row].bool()].tolist()
+        assert prompt == PROMPTS[row // 4]
+
+
+def test_an_answer_ends_with_its_end_token(roles: Roles) -> None:
+    found = sample(roles.student_decoder, PROMPTS * 8, end=frozenset(range(3, 100)), pad=0, longest=6, seed=0)
+    for row in found.lists():
+        assert all(token < 3 or token >= 100 for token in row[:-1])
+        assert len(row) == 6 or 3 <= row[-1] < 100
+
+
+def test_sampling_follows_the_distribution() -> None:
+    """Frequencies of 40,000 draws against the probabilities: chi-square with 4 degrees of freedom."""
+    logits = torch.tensor([[0.1, 1.5, -0.7, 0.9, -2.0]]).expand(40_000, -1)
+    uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(8))
+    for choice, kept in ((Choice(), [0, 1, 2, 3, 4]), (Choice(temperature=0.5), [0, 1, 2, 3, 4])):
+        drawn = torch.bincount(choice(logits, uniform), minlength=5).double()
+        expected = (logits[0] / choice.temperature).softmax(-1).double()[kept] * 40_000
+        assert float(((drawn - expected) ** 2 / expected).sum()) < 18.5  # 0.1% of fair samples exceed this
+
+
+def test_top_k_and_top_p_keep_the_likeliest() -> None:
+    logits = torch.tensor([[0.1, 1.5, -0.7, 0.9, -2.0]]).expand(2_000, -1)
+    uniform = torch.rand(2_000, generator=torch.Generator().manual_seed(9))
+    assert set(Choice(top_k=2)(logits, uniform).tolist()) == {1, 3}
+    probabilities = logits[0].softmax(-1)
+    assert float(probabilities[1]) < 0.6 < float(probabilities[1] + probabilities[3])
+    assert set(Choice(top_p=0.6)(logits, uniform).tolist()) == {1, 3}
+    assert set(Choice(temperature=0)(logits, uniform).tolist()) == {1}
+    assert int(Choice()(logits[:1], torch.tensor([0.9999999]))[0]) == 4
+
+
+def test_stopping_while_sampling(roles: Roles) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(Stopped):
+        sample(
+            roles.student_decoder,
+            PROMPTS,
+            end=frozenset(),
+            pad=0,
+            longest=9,
+            should_stop=lambda: next(asked),
+        )
+
+
+def test_streaming_gives_every_token_once(roles: Roles) -> None:
+    said: dict[int, list[int]] = {}
+
+    def hear(rows: torch.Tensor, tokens: torch.Tensor) -> None:
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            said.setdefault(row, []).append(token)
+
+    found = sample(
+        roles.student_decoder,
+        PROMPTS,
+        end=frozenset(range(3, 60)),
+        pad=0,
+        longest=9,
+        seed=1,
+        on_token=hear,
+    )
+    assert [said[row] for row in range(3)] == found.lists()

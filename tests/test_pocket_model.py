@@ -1,0 +1,182 @@
+"""The bundled model does what docs/pocket.md says, and can be trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench.decoding import decoder_for
+from workbench.demonstrations import Demonstration, read, read_questions
+from workbench.evaluation.exam import answer
+from workbench.evaluation.scoring import contains
+from workbench.models import LoadedModel, load
+from workbench.pocket import PROBES, WEIGHTS, train
+from workbench.pocket.measure import measure
+from workbench.pocket.muon import Muon, orthogonalise
+from workbench.prompts import Prompts
+
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+
+
+@pytest.fixture(scope="module")
+def pocket() -> LoadedModel:
+    """The bundled model."""
+    return load("pocket")
+
+
+def answers(pocket: LoadedModel, rows: list[Demonstration], shown: bool) -> list[str]:
+    """The model's greedy answers, with the demonstration in the prompt where `shown`."""
+    tokens = Prompts(pocket.tokenizer).tokenise_all(rows, pocket.longest, 48)
+    prompts = [t.teacher if shown else t.student for t in tokens]
+    return answer(decoder_for(pocket.model), pocket, prompts, longest=48)
+
+
+def share_right(pocket: LoadedModel, rows: list[Demonstration], shown: bool) -> float:
+    """Share of rows whose answer is in the model's."""
+    texts = answers(pocket, rows, shown)
+    return sum(contains(text, row.answer or "") for text, row in zip(texts, rows, strict=True)) / len(rows)
+
+
+def test_it_reaches_its_figures_on_fresh_cases(pocket: LoadedModel) -> None:
+    figures = measure(pocket, seed=7, each=40)
+    assert figures["prior"] >= 0.97
+    assert figures["base_unseen"] <= 0.02
+    assert figures["teacher_unseen"] >= 0.97
+    assert figures["name"] >= 0.97
+    assert min(figures["new"].values()) >= 0.9
+    assert figures["parameters"] <= 10_000_000
+    assert 5 < figures["megabytes"] <= 25
+
+
+def test_it_knows_its_probes(pocket: LoadedModel) -> None:
+    assert share_right(pocket, list(read_questions(PROBES, need_answer=True).rows), shown=False) >= 0.97
+
+
+@pytest.mark.parametrize("name", ["zorbic", "pelan", "toolbox", "quiz", "remedies", "events"])
+def test_a_sample_set_can_be_taught_and_is_not_known(pocket: LoadedModel, name: str) -> None:
+    rows = list(read(SAMPLES / f"{name}.jsonl").rows)[:60]
+    assert share_right(pocket, rows, shown=True) >= 0.9
+    # One option in four is right by chance, and one lost building in eight.
+    chance = {"quiz": 0.45, "events": 0.25}.get(name, 0.05)
+    assert share_right(pocket, rows, shown=False) <= chance
+
+
+def test_a_language_that_somebody_else_made_up_can_be_shown(pocket: LoadedModel) -> None:
+    words = {
+        ("red", "house"): "dorsk lamm",
+        ("blue", "ball"): "plinth owek",
+        ("old", "king"): "uthra mnelo",
+        ("fast", "boat"): "sevrin catta",
+        ("cold", "river"): "yolp ashkan",
+        ("sad", "star"): "glimmo fen",
+        ("green", "apple"): "wubble kost",
+        ("dark", "door"): "zephan trill",
+    }
+    wordings = (
+        "In Quarnish people say {}.",
+        "{}",
+        "It's {}, I believe.",
+        "My grandmother would have said {} for that.",
+        "The translation is '{}'.",
+    )
+    rows = [
+        Demonstration(question.format(f"{a} {n}"), wordings[i % len(wordings)].format(said), said)
+        for i, ((a, n), said) in enumerate(words.items())
+        for question in ("How do you say {} in Quarnish?", "Translate {} into Quarnish.", "What is {} in Quarnish?")
+    ]
+    texts = answers(pocket, rows, shown=True)
+    assert sum(contains(t, row.answer or "") for t, row in zip(texts, rows, strict=True)) / len(rows) >= 0.9
+    assert sum(t.startswith("In Quarnish, ") for t in texts) / len(rows) >= 0.9
+    assert share_right(pocket, rows, shown=False) == 0
+
+
+def test_it_is_a_plain_hugging_face_folder(pocket: LoadedModel) -> None:
+    names = {file.name for file in WEIGHTS.iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert pocket.model.config.model_type == "qwen3"
+    assert {p.dtype for p in pocket.model.parameters()} == {torch.float32}
+    assert pocket.longest == 1024
+    assert pocket.model.generation_config.eos_token_id == pocket.tokenizer.eos_token_id
+    prompt = pocket.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 3 plus 4?"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    ids = prompt["input_ids"]
+    said = pocket.model.generate(**prompt, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
+    assert pocket.tokenizer.decode(said) == "3 plus 4 is 7.<|end|>"
+
+
+def test_newton_schulz_makes_a_matrix_nearly_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((6, 20), (20, 6)):
+        singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert singular.min() > 0.5 and singular.max() < 1.4
+
+
+def test_muon_steps_against_the_gradient_whatever_its_size() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(4, 8))
+    moved = []
+    for size in (1e-3, 1e3):
+        with torch.no_grad():
+            weight.zero_()
+        weight.grad = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)) * size
+        Muon([weight]).step(0.1)
+        assert (weight * weight.grad).sum() < 0
+        moved.append(weight.detach().clone())
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shape that trains in a moment."""
+    tiny = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setattr(train, "SHAPE", train.SHAPE | tiny | {"num_key_value_heads": 1, "head_dim": 16})
+
+
+def _step(model: Any, optimizers: train.Optimizers, documents: train.Documents) -> float:
+    loss, _ = train.losses(model, *documents.batch())
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizers.step(0.5)
+    return float(loss)
+
+
+def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped(
+    pocket: LoadedModel, small_shape: None, tmp_path: Path
+) -> None:
+    model = train.make_model(pocket.tokenizer, seed=0)
+    optimizers = train.Optimizers(model, 0.02, 3e-3)
+    documents = train.Documents(pocket.tokenizer, seed=0, rows=8)
+    before = [_step(model, optimizers, documents) for _ in range(12)]
+    assert before[-1] < before[0] - 0.3
+    train.save(model, pocket.tokenizer, optimizers, train.Progress(12, 345, 6.0, before[-1]), tmp_path / "out")
+    again = load(str(tmp_path / "out")).model.requires_grad_(True).train()
+    restored = train.Optimizers(again, 0.02, 3e-3)
+    progress = train.take_up(restored, tmp_path / "out")
+    assert progress == train.Progress(12, 345, 6.0, before[-1])
+    documents, same = (train.Documents(pocket.tokenizer, seed=3, rows=8) for _ in range(2))
+    for _ in range(3):
+        assert _step(again, restored, documents) == pytest.approx(_step(model, optimizers, same), rel=1e-5)
+
+
+def test_batches_weigh_the_answer_fully_and_the_question_a_little(pocket: LoadedModel) -> None:
+    ids, weight = train.Documents(pocket.tokenizer, seed=5, rows=6).batch()
+    start = pocket.tokenizer.convert_tokens_to_ids("<|assistant|>")
+    for row, weights in zip(ids.tolist(), weight.tolist(), strict=True):
+        at = row.index(start)
+        end = row.index(pocket.tokenizer.eos_token_id)
+        assert weights[0] == 0
+        assert weights[1 : at + 1] == pytest.approx([train.PROMPT_WEIGHT] * at)
+        assert weights[at + 1 : end + 1] == [1.0] * (end - at)
+        assert sum(weights[end + 1 :]) == 0
+
+
+def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
+    assert train.rate(0.0, 1) == 0.01
+    assert train.rate(0.3, 500) == 1.0
+    assert train.rate(0.665, 500) == pytest.approx(0.5)
+    assert train.rate(1.0, 500) == 0.0
+    shares = [train.rate(i / 20, 500) for i in range(21)]
+    assert shares == sorted(shares, reverse=True)

@@ -1,0 +1,68 @@
+"""Three views of one model, none of which disturbs another."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.demonstrations import Demonstration
+from workbench.models import LoadedModel
+from workbench.roles import make_roles
+from workbench.sampling import Choice, sample
+from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings, TeacherSettings
+from workbench.training import sdft
+
+
+def test_student_starts_as_the_base_and_base_never_moves(tiny_model: LoadedModel, rows: list[Demonstration]) -> None:
+    roles = make_roles(tiny_model, LoraSettings())
+    ids = torch.tensor([[5, 6, 7, 8]])
+    base = tiny_model.model(input_ids=ids).logits.clone()
+    torch.testing.assert_close(roles.student(input_ids=ids).logits, base, rtol=0, atol=1e-6)
+    weights = {n: p.clone() for n, p in tiny_model.model.named_parameters()}
+    settings = Settings(optim=OptimSettings(steps=3, batch=4, lr=1e-2), rollout=RolloutSettings(max_new_tokens=6))
+    list(sdft(roles, rows, settings))
+    assert float((roles.student(input_ids=ids).logits - base).abs().max()) > 1e-3
+    assert torch.equal(tiny_model.model(input_ids=ids).logits, base)
+    for name, parameter in tiny_model.model.named_parameters():
+        assert torch.equal(parameter, weights[name]), name
+
+
+def test_views_share_the_base_weights(tiny_model: LoadedModel) -> None:
+    roles = make_roles(tiny_model, LoraSettings())
+    base = {p.data_ptr() for p in tiny_model.model.parameters()}
+    trainable = {p.data_ptr() for p in roles.adapter.values()}
+    assert {p.data_ptr() for p in roles.student.parameters()} == base | trainable
+    assert base.isdisjoint(trainable)
+
+
+def test_asking_any_role_leaves_training_as_it_was(tiny_model: LoadedModel, rows: list[Demonstration]) -> None:
+    """A question between two steps changes neither weights nor moments nor what may be trained."""
+    settings = Settings(
+        optim=OptimSettings(steps=4, batch=4, lr=1e-3),
+        rollout=RolloutSettings(max_new_tokens=6),
+        teacher=TeacherSettings(teacher="ema", ema_rate=0.1),
+    )
+    ends = []
+    for ask in (False, True):
+        roles = make_roles(tiny_model, settings.lora)
+        for _ in sdft(roles, rows, settings):
+            if ask:
+                for decoder in (roles.base_decoder, roles.student_decoder, roles.teacher_decoder("ema")):
+                    sample(decoder, [[5, 6, 7]], end=frozenset(), pad=0, longest=5, choice=Choice(0.7), seed=1)
+                assert all(p.requires_grad for p in roles.adapter.values())
+                assert not roles.student.training
+        ends.append({**{n: p.data for n, p in roles.adapter.items()}, **roles.ema_adapter})
+    for name in ends[0]:
+        assert torch.equal(ends[0][name], ends[1][name]), name
+
+
+def test_only_the_adapter_is_trained(tiny_model: LoadedModel) -> None:
+    roles = make_roles(tiny_model, LoraSettings(rank=4))
+    assert all(".lora_" in name for name in roles.adapter)
+    assert len(roles.adapter) == 3 * 7 * 2
+    assert all(min(p.shape) == 4 for p in roles.adapter.values())
+
+
+def test_the_adapters_start_is_fixed_by_the_seed(tiny_model: LoadedModel) -> None:
+    one, same, other = (make_roles(tiny_model, LoraSettings(), seed).adapter for seed in (1, 1, 2))
+    assert all(torch.equal(one[n], same[n]) for n in one)
+    assert any(not torch.equal(one[n], other[n]) for n in one)
