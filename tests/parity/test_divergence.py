@@ -54,11 +54,8 @@ def test_full_vocabulary_equals_trl(alpha: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize("alpha", KINDS)
-@pytest.mark.parametrize("tail", [True, False])
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_top_k_of_the_student_equals_trl(alpha: float, tail: bool, k: int) -> None:
-    if k == 1 and not tail:
-        pytest.skip("a support of one token without a tail has no divergence")
+@pytest.mark.parametrize(("k", "tail"), [(1, True), (5, True), (5, False), (20, True), (20, False)])
+def test_top_k_of_the_student_equals_trl(alpha: float, k: int, tail: bool) -> None:
     kind, beta = KINDS[alpha]
     student, teacher = random_logits(7)
     ours = with_gradient(

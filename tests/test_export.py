@@ -1,0 +1,83 @@
+"""Exports are read by the programs that they are for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from workbench.demonstrations import Demonstration
+from workbench.errors import InputError
+from workbench.export import export
+from workbench.models import load
+from workbench.runs import Request, Run, Session, begin, student_at
+from workbench.settings import OptimSettings, RolloutSettings, Settings
+
+IDS = torch.tensor([[1, 5, 6, 7, 8, 2]])
+
+
+@pytest.fixture
+def run(tiny_folder: Path, rows: list[Demonstration], tmp_path: Path) -> Run:
+    settings = Settings(
+        optim=OptimSettings(steps=3, batch=4, lr=1e-2, warmup=0), rollout=RolloutSettings(max_new_tokens=6)
+    )
+    request = Request("run", "sdft", settings, rows[:8], rows[8:], source="rows.jsonl")
+    made = begin(request, load(str(tiny_folder)), tmp_path / "runs")
+    list(Session(made).teach())
+    return made
+
+
+def test_adapter_and_merged_say_what_the_student_says(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+    student = student_at(run).student(input_ids=IDS).logits
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    assert float((base(input_ids=IDS).logits - student).abs().max()) > 1e-3
+    adapter = export(run, "adapter", tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(base, adapter)
+    torch.testing.assert_close(loaded(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
+    merged = export(run, "merged", tmp_path / "merged")
+    whole = AutoModelForCausalLM.from_pretrained(merged)
+    torch.testing.assert_close(whole(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
+    assert AutoTokenizer.from_pretrained(merged).chat_template
+    for folder in (adapter, merged):
+        card = (folder / "README.md").read_text()
+        assert "self-distillation" in card and '"rank": 16' in card and "| held-out questions, after teaching |" in card
+        assert not any(file.suffix in (".bin", ".pt") for file in folder.iterdir())
+
+
+def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
+    folder = export(run, "trl", tmp_path / "trl")
+    rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and rows[0]["privileged_context"] == run.rows("teaching")[0].demonstration
+    script = (folder / "train.py").read_text()
+    assert "distillation_alpha=0.0" in script and "num_loss_tokens_to_skip=3" in script and "max_steps=3" in script
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "train.py"], cwd=folder, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    base = AutoModelForCausalLM.from_pretrained(run.config["model"])
+    before = base(input_ids=IDS).logits
+    after = PeftModel.from_pretrained(base, folder / "output")(input_ids=IDS).logits
+    assert float((after - before).abs().max()) > 1e-4
+
+
+def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no export 'gguf'"):
+        export(run, "gguf", tmp_path / "x")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        export(run, "adapter", full)
+    assert (full / "file").read_text() == "mine"
+    (run.adapter / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match="is not finished"):
+        export(run, "adapter", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

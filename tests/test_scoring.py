@@ -1,0 +1,90 @@
+"""Scorers, intervals and verdicts, on values worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from workbench.errors import InputError
+from workbench.evaluation import SCORERS, get_scorer, share, verdict
+from workbench.events import Measure
+
+CASES = [
+    ("contains", "In Zorbic, red ball is mipa tolu.", "mipa tolu", True),
+    ("contains", "In Zorbic, red ball is mipa tolus.", "mipa tolu", False),
+    ("contains", "It is MIPA\n  Tolu!", "mipa tolu", True),
+    ("contains", "The sum is 17.", "7", False),
+    ("contains", "The sum is 7.", "7", True),
+    ("contains", 'Call convert(3, "km", "m") now.', 'convert(3, "km", "m")', True),
+    ("contains", "unconvert(3)", "convert(3)", False),
+    ("contains", "Der Preis: 5€.", "5€", True),
+    ("contains", "caf\u0065\u0301", "caf\u00e9", True),
+    ("contains", "首都は東京です", "東京", True),
+    ("contains", "anything", " ", False),
+    ("exact", " Mipa  tolu ", "mipa tolu", True),
+    ("exact", "mipa tolu.", "mipa tolu", False),
+    ("choice", "The answer is B) moss.", "B", True),
+    ("choice", "A) fire is wrong, B) moss is right. The answer is B.", "B) moss", True),
+    ("choice", "B", "B", True),
+    ("choice", "I think it is (C).", "B", False),
+    ("choice", "First I thought A. My answer: C", "C", True),
+    ("choice", "A bad day", "A", False),
+    ("number", "The total is 1,000 apples.", "1000", True),
+    ("number", "3 plus 4 is 7", "7.0", True),
+    ("number", "7 is 3 plus 4", "7", False),
+    ("number", "minus: -2", "-2", True),
+    ("number", "none", "2", False),
+    ("json", 'Here: ```json\n{"b": [1, {"c": 2}], "a": 1}\n```', '{"a": 1, "b": [1, {"c": 2}]}', True),
+    ("json", '{"a": 1}', '{"a": 2}', False),
+    ("json", "{not json} then [1, 2]", "[1, 2]", True),
+    ("json", "1", "true", False),
+]
+
+
+@pytest.mark.parametrize(("scorer", "completion", "answer", "right"), CASES)
+def test_scorers(scorer: str, completion: str, answer: str, right: bool) -> None:
+    assert get_scorer(scorer)(completion, answer) is right
+
+
+def test_a_callable_and_an_unknown_name() -> None:
+    assert get_scorer(lambda completion, answer: completion == answer[::-1])("ab", "ba")
+    with pytest.raises(InputError, match="no scorer 'best'.*\nThe scorers are " + ", ".join(SCORERS)):
+        get_scorer("best")
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(0, 50, 0.0, 0.07135), (50, 50, 0.92865, 1.0), (48, 50, 0.86538, 0.98896), (5, 10, 0.23659, 0.76341)],
+)
+def test_wilson_interval(hits: int, n: int, low: float, high: float) -> None:
+    found = share([True] * hits + [False] * (n - hits))
+    assert (found.value, found.n) == (hits / n, n)
+    assert found.low == pytest.approx(low, abs=1e-4) and found.high == pytest.approx(high, abs=1e-4)
+
+
+def test_no_rows_have_no_share() -> None:
+    assert share([]) == type(share([]))(0.0, 0, 0.0, 1.0)
+
+
+def of(hits: int, n: int = 50) -> Measure:
+    found = share([True] * hits + [False] * (n - hits))
+    return Measure(found.value, found.n, found.low, found.high)
+
+
+@pytest.mark.parametrize(
+    ("base", "teacher", "word", "says"),
+    [
+        (0, 48, "ready", "48 of 50 questions with the example, 0 of 50 without. Good to teach"),
+        (0, 5, "cannot", "cannot do this even when shown"),
+        (20, 24, "cannot", "would not help"),
+        (10, 30, "weak", "only partly"),
+        (40, 50, "weak", "can do most of this already"),
+    ],
+)
+def test_verdicts(base: int, teacher: int, word: str, says: str) -> None:
+    found, advice = verdict(of(base), of(teacher))
+    assert found == word and says in advice
+
+
+def test_verdict_without_answers() -> None:
+    word, advice = verdict(None, None)
+    assert word == "weak" and "nothing can be scored" in advice
