@@ -10,7 +10,8 @@ On the bundled model, a language that it has never seen (Zorbic), then a second 
     sequence   Pelan taught on the model that was taught Zorbic with keep rows; `without` keeps nothing, `with` keeps
                the generic questions and the first language's
 
-Figures are medians over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is
+Seconds are of one SDFT run that has the machine to itself; the others share it, one thread each. Figures are medians
+over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is
 the share of held-out questions answered right; retention is the share of the probes known before that are still right.
 """
 
@@ -18,12 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +40,6 @@ from workbench import (
     Demonstration,
     Exam,
     KeepSettings,
-    OptimSettings,
     Prompts,
     Retention,
     Roles,
@@ -119,98 +122,125 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def tune_sft(seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """SFT's best learning rate and steps by skill on a validation split of the teaching rows, and the whole sweep."""
-    teaching = split(read(DATA / "zorbic.jsonl").rows, seed=seed).teaching
-    inner = split(teaching, held_out=0.25, seed=seed)
-    sweep = []
-    for steps in SFT_STEPS:
-        for rate in SFT_RATES:
-            taught = teach(sft, load(POCKET), inner.teaching, inner.held_out, settings(seed, lr=rate, steps=steps))
-            sweep.append({"lr": rate, "steps": steps, "validation": taught.skill, "retention": taught.retention})
-            say(f"  sft lr {rate:g}, {steps} steps: validation {taught.skill:.2f}, retention {taught.retention:.2f}")
-    # Equal skill: the one that forgets less.
-    best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
-    return best, sweep
+def result_of(taught: Taught, **more: float) -> dict[str, float]:
+    """The figures of one run."""
+    return {"skill": taught.skill, "retention": taught.retention, "seconds": taught.seconds, **more}
 
 
-def one_seed(seed: int, best: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
-    """Every run of one seed."""
+def tuning_run(rate: float, steps: int) -> dict[str, Any]:
+    """SFT with these settings on part of seed 0's teaching rows, scored on the rest of them."""
+    inner = split(split(read(DATA / "zorbic.jsonl").rows, seed=0).teaching, held_out=0.25, seed=0)
+    taught = teach(sft, load(POCKET), inner.teaching, inner.held_out, settings(0, lr=rate, steps=steps))
+    return {"lr": rate, "steps": steps, "validation": taught.skill, "retention": taught.retention}
+
+
+def lesson_run(name: str, seed: int, rate: float, steps: int) -> dict[str, Any]:
+    """One method on Zorbic with this seed; rate and steps are SFT's."""
+    parts = split(read(DATA / "zorbic.jsonl").rows, seed=seed)
+    keep = read_questions(DATA / "keep.jsonl").rows if name.endswith("keep") else ()
+    chosen = settings(seed, lr=rate, steps=steps) if name.startswith("sft") else settings(seed)
+    method = sft if name.startswith("sft") else sdft
+    return result_of(teach(method, load(POCKET), parts.teaching, parts.held_out, chosen, keep))
+
+
+def sequence_run(seed: int) -> dict[str, Any]:
+    """Zorbic with generic keep rows; then Pelan on top, without and with keep rows."""
     generic = read_questions(DATA / "keep.jsonl").rows
     zorbic = split(read(DATA / "zorbic.jsonl").rows, seed=seed)
     pelan = split(read(DATA / "pelan.jsonl").rows, seed=seed)
-    longest = settings(seed).rollout.max_new_tokens
-    found: dict[str, Any] = {"seed": seed}
-
-    def note(name: str, taught: Taught, **more: float) -> None:
-        found[name] = {"skill": taught.skill, "retention": taught.retention, "seconds": taught.seconds, **more}
-        say(f"  seed {seed} {name}: " + ", ".join(f"{k} {v:.3g}" for k, v in found[name].items()))
-
-    tuned = settings(seed, lr=best["lr"], steps=best["steps"])
-    if "sdft" in parts:
-        note("sdft", teach(sdft, load(POCKET), zorbic.teaching, zorbic.held_out, settings(seed)))
-    if "sft" in parts:
-        note("sft", teach(sft, load(POCKET), zorbic.teaching, zorbic.held_out, tuned))
-        note("sft_keep", teach(sft, load(POCKET), zorbic.teaching, zorbic.held_out, tuned, generic))
-    if "keep" in parts or "sequence" in parts:
-        first = teach(sdft, load(POCKET), zorbic.teaching, zorbic.held_out, settings(seed), generic)
-        note("sdft_keep", first)
-    if "sequence" in parts:
-        second = replace(settings(seed, steps=SECOND_STEPS), keep=KeepSettings(keep_share=SECOND_SHARE))
-        questions = [Demonstration(row.prompt, keep=True) for row in zorbic.teaching]
-        for name, keep in (("without", ()), ("with", (*generic, *questions))):
-            taught = teach(sdft, merged(first.roles), pelan.teaching, pelan.held_out, second, keep)
-            note(f"sequence_{name}", taught, first=skill_on(taught.roles, zorbic.held_out, longest))
+    first = teach(sdft, load(POCKET), zorbic.teaching, zorbic.held_out, settings(seed), generic)
+    found: dict[str, Any] = {"sdft_keep": result_of(first)}
+    second = replace(settings(seed, steps=SECOND_STEPS), keep=KeepSettings(keep_share=SECOND_SHARE))
+    questions = [Demonstration(row.prompt, keep=True) for row in zorbic.teaching]
+    for name, keep in (("without", ()), ("with", (*generic, *questions))):
+        taught = teach(sdft, merged(first.roles), pelan.teaching, pelan.held_out, second, keep)
+        left = skill_on(taught.roles, zorbic.held_out, second.rollout.max_new_tokens)
+        found[f"sequence_{name}"] = result_of(taught, first=left)
     return found
 
 
-def medians(runs: Sequence[dict[str, Any]], name: str) -> dict[str, float] | None:
-    """Medians over seeds of each figure of a run."""
-    these = [run[name] for run in runs if name in run]
-    if not these:
-        return None
-    return {key: round(statistics.median(entry[key] for entry in these), 4) for key in these[0]}
+def in_processes(tasks: Sequence[Sequence[str]], jobs: int) -> list[dict[str, Any]]:
+    """Each task in a process of its own, `jobs` at a time, one thread each; results in the tasks' order."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+    def run(task: Sequence[str]) -> dict[str, Any]:
+        command = [sys.executable, __file__, "--task", *task]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr[-3000:]}")
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        say(f"  {' '.join(task)}: {json.dumps(found)}")
+        return found
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(run, tasks))
+
+
+def perform(task: Sequence[str]) -> dict[str, Any]:
+    """One task, in this process."""
+    kind, *rest = task
+    torch.set_num_threads(1)
+    if kind == "tune":
+        return tuning_run(float(rest[0]), int(rest[1]))
+    if kind == "sequence":
+        return sequence_run(int(rest[0]))
+    return lesson_run(kind, int(rest[0]), float(rest[1]), int(rest[2]))
+
+
+def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Medians over seeds of each figure; seconds are left out, several runs share the machine."""
+    names = [key for key in runs[0] if key != "seconds"]
+    return {key: round(statistics.median(entry[key] for entry in runs), 4) for key in names}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--parts", default="sdft,sft,keep,sequence", help="which of sdft, sft, keep, sequence")
+    parser.add_argument("--sequence-seeds", type=int, help="of the two languages in a row (default: as --seeds)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    parts = options.parts.split(",")
-    best: dict[str, Any] = {"lr": OptimSettings().lr, "steps": 300}
-    sweep: list[dict[str, Any]] = []
-    if "sft" in parts:
-        best, sweep = tune_sft()
-        say(f"SFT's best: {best}")
-    runs = [one_seed(seed, best, parts) for seed in range(options.seeds)]
-    names = ("sdft", "sft", "sdft_keep", "sft_keep", "sequence_without", "sequence_with")
-    found: dict[str, Any] = {name: medians(runs, name) for name in names}
-    kept = found.get("sequence_with")
+    if options.task:
+        print("\n" + json.dumps(perform(options.task)))
+        return
+    seeds = range(options.seeds)
+    # Time is taken first, with all cores to itself.
+    alone = lesson_run("sdft", 0, 0, 0)
+    say(f"SDFT alone on {torch.get_num_threads()} cores: {alone['seconds']:.0f} s")
+    sweep = in_processes([("tune", str(r), str(n)) for n in SFT_STEPS for r in SFT_RATES], options.jobs)
+    # Equal skill: the one that forgets less.
+    best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
+    tuned = (str(best["lr"]), str(best["steps"]))
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for name in ("sdft", "sft", "sft_keep"):
+        runs[name] = in_processes([(name, str(seed), *tuned) for seed in seeds], options.jobs)
+    second_seeds = range(options.sequence_seeds if options.sequence_seeds is not None else options.seeds)
+    for found in in_processes([("sequence", str(seed)) for seed in second_seeds], options.jobs):
+        for name, figures in found.items():
+            runs.setdefault(name, []).append(figures)
+    middle = {name: medians(found) for name, found in runs.items()}
+    kept = middle.get("sequence_with", {})
     result = {
-        "seconds": found["sdft"] and found["sdft"]["seconds"],
-        **{name: found[name] for name in names[:4]},
-        "sequence": kept and {"first": kept["first"], "second": kept["skill"], "retention": kept["retention"]},
-        "sequence_without": found["sequence_without"],
-        "sequence_with": kept,
+        "seconds": round(alone["seconds"], 1),
+        **middle,
+        "sequence": {"first": kept.get("first"), "second": kept.get("skill"), "retention": kept.get("retention")},
         "seeds": options.seeds,
+        "sequence_seeds": len(second_seeds),
         "sft_best": best,
         "sft_sweep": sweep,
         "runs": runs,
-        "machine": {"cores": torch.get_num_threads(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
         "versions": versions(),
     }
     if options.json:
         print(json.dumps(result))
         return
-    print(f"{'':18}{'skill':>8}{'kept':>8}{'seconds':>9}")
-    for name in names:
-        if found[name]:
-            row = found[name]
-            first = f"   first language {row['first']:.2f}" if "first" in row else ""
-            print(f"{name:18}{row['skill']:8.2f}{row['retention']:8.2f}{row['seconds']:9.0f}{first}")
+    print(f"{'':18}{'skill':>8}{'kept':>8}")
+    for name, row in middle.items():
+        first = f"   first language {row['first']:.2f}" if "first" in row else ""
+        print(f"{name:18}{row['skill']:8.2f}{row['retention']:8.2f}{first}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SDFT in one page of plain PyTorch, to be read from top to bottom. Same steps as `workbench.sdft`, which a test asserts.
+"""SDFT in one page of plain PyTorch, to be read from top to bottom. A test asserts that it takes the real loop's steps.
 
     python docs/flat_sdft.py sample_data/zorbic.jsonl
 

@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
 
         def __call__(self) -> bool:
             self.questions += 1
-            return self.questions > 60
+            return self.questions > 25
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conduct, "_Interrupt", Impatient)
@@ -230,7 +230,7 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
         "column": (["teach", data, "--prompt-column", "ask", *on], "no column 'ask'"),
         "steps": (["teach", data, "--steps", "-5", *on], "--steps is -5"),
         "steps in words": (["teach", data, "--steps", "many", *on], "invalid int value"),
-        "flag": (["teach", data, "--speed", "9", *on], "unrecognized arguments: --speed"),
+        "flag": (["teach", data, "--speed", "9", *on], "nrecognized arguments: --speed"),
         "name": (["teach", data, "--name", "../away", *on], "cannot be a run's name"),
         "model": (["teach", data, "--model", empty, "--runs", folder / "runs"], "has no config.json"),
         "pickle": (["teach", data, "--model", pickled, "--runs", folder / "runs"], "a pickle, which can run any code"),
@@ -323,3 +323,33 @@ def test_a_bug_is_said_without_a_trace_back(
     monkeypatch.setattr(runs, "run", broken)
     status, found, said = call(capsys, "runs", "--runs", tmp_path)
     assert status == 1 and "ZeroDivisionError: by nothing" in found["error"] and "Traceback" not in said
+
+
+def test_rows_without_answers_can_be_taught(
+    capsys: pytest.CaptureFixture[str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain.txt"
+    path.write_text("\n".join(f"question {i} => reply {i}" for i in range(6)), encoding="utf-8")
+    options = ["--model", tiny_folder, "--runs", tmp_path / "runs", *QUICK]
+    status, found, said = call(capsys, "teach", path, *options)
+    assert status == 0 and found["skill"] == {"base": None, "teacher": None, "student": None, "n": 0}
+    assert "nothing can be scored" in said
+    status, checked, _ = call(capsys, "check", path, "--model", tiny_folder, "--max-new-tokens", "6")
+    assert status == 0 and checked["n"] == 0 and checked["base"] is None and checked["verdict"] == "weak"
+
+
+def test_keep_rows_of_the_file_and_of_a_file_of_their_own(
+    capsys: pytest.CaptureFixture[str], data: Path, probes: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    with data.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "Stay as you are?", "keep": true}\n')
+    keep = tmp_path / "keep.csv"
+    keep.write_text("question\nAnd you?\nAnd you too?\n", encoding="utf-8")
+    options = ["--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK]
+    status, found, said = call(capsys, "teach", data, "--keep", keep, *options)
+    assert status == 0 and "3 keep rows" in said
+    lines = (Path(found["run"]) / "events.jsonl").read_text().splitlines()
+    steps = [event for event in map(json.loads, lines) if event["event"] == "step"]
+    assert all(event["keep_loss"] is not None for event in steps)
+    started = json.loads(lines[0])
+    assert (started["teaching"], started["held_out"], started["keep"]) == (8, 4, 3)

@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except WorkbenchError as error:
-        _fail(str(error), as_json)
+        _fail(error.problem, error.advice, as_json)
         return error.exit_code
     except KeyboardInterrupt:
-        _fail("Interrupted.", as_json)
+        _fail("Interrupted.", "Run the same command again.", as_json)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("WORKBENCH_TRACEBACK"):
             raise
         _fail(
-            f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
+            f"Something went wrong that should not have: {type(error).__name__}: {error}",
             "Set WORKBENCH_TRACEBACK=1 and run the same command again to see where; please report it.",
             as_json,
         )
@@ -84,11 +84,10 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _fail(message: str, as_json: bool) -> None:
+def _fail(problem: str, advice: str, as_json: bool) -> None:
     if as_json:
-        problem, _, advice = message.partition("\n")
         print(json.dumps({"error": problem, "advice": advice}, ensure_ascii=False))
-    print(message, file=sys.stderr)
+    print(f"{problem}\n{advice}", file=sys.stderr)
 
 
 def _overview() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from workbench.commands import screen
@@ -59,16 +59,15 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
         screen.say(note)
     interrupt = _Interrupt()
     steps = session.settings.optim.steps
-    with interrupt.installed():
-        events = session.teach(interrupt)
-        for event in events:
-            if isinstance(event, Checked):
-                if not quiet:
-                    screen.show_check(event)
-                break
-        screen.heading(f"Teaching by {session.method.upper()}")
-        with screen.Meter(session.method.upper(), steps, session.state.step) as meter:
-            for event in events:
+    meter: screen.Meter | None = None
+    with interrupt.installed(), ExitStack() as stack:
+        for event in session.teach(interrupt):
+            if isinstance(event, Checked) and not quiet:
+                screen.show_check(event)
+            if isinstance(event, Step | Evaluated):
+                if meter is None:
+                    screen.heading(f"Teaching by {session.method.upper()}")
+                    meter = stack.enter_context(screen.Meter(session.method.upper(), steps, event.step - 1))
                 meter.see(event)
     return result(run)
 

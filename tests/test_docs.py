@@ -1,0 +1,69 @@
+"""Documentation that is written from the code is up to date, and every command in the README is a real one."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.cli import COMMANDS, _Parser
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_settings_page_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "docs" / "write_settings.py")
+    assert spec and spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == module.settings_page(), "run: python docs/write_settings.py"
+
+
+def commands(page: Path) -> list[str]:
+    """The `workbench ...` lines of a page's code blocks."""
+    blocks = re.findall(r"```(?:sh|text|)\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("workbench ")]
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sample_data" / "README.md"]
+LINES = sorted({line for page in PAGES if page.exists() for line in commands(page)})
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(commands(ROOT / "README.md")) >= 6
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_in_the_docs_parses(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    assert name in COMMANDS
+    module = importlib.import_module(f"workbench.commands.{name}")
+    parser = _Parser(prog=name)
+    module.arguments(parser)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    for given in vars(options).values():
+        if isinstance(given, str) and given.startswith("sample_data/"):
+            assert (ROOT / given).is_file(), given
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    if not page.exists():
+        pytest.fail(f"{page} is missing")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_make_targets_named_in_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"^\s*make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
+    assert {"lesson", "test"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.M), target
