@@ -59,9 +59,9 @@ from workbench.models import LoadedModel
 from workbench.runs.session import versions
 
 DATA = Path(__file__).parent.parent / "sample_data"
-SFT_RATES = (2e-4, 5e-4, 1e-3, 2e-3)
-SFT_STEPS = (150, 300)
-SECOND_STEPS = 600
+SFT_RATES = (1e-3, 2e-3, 5e-3, 1e-2)
+SFT_STEPS = (100, 200)
+SECOND_STEPS = 300
 SECOND_SHARE = 0.25
 Method = Callable[..., Iterator[Step]]
 

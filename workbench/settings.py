@@ -183,7 +183,7 @@ GROUPS: dict[str, Any] = {
 """The groups by name, in the order in which they are shown."""
 
 POCKET_DEFAULTS: dict[str, dict[str, Any]] = {
-    "optim": {"lr": 5e-4},
+    "optim": {"steps": 200, "lr": 5e-3},
     "rollout": {"max_new_tokens": 32},
     "divergence": {"skip_tokens": 0},
 }
