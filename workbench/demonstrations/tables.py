@@ -221,7 +221,7 @@ def _binary(content: bytes, kind: str, name: str) -> Table:
     frame.columns = [str(column).strip() for column in frame.columns]
     _check_header(list(frame.columns), name)
     first = 2 if kind == ".xlsx" else 1
-    rows = [{k: _plain(v) for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
+    rows = [{str(k): _plain(v) for k, v in row.items()} for row in frame.astype(object).to_dict("records")]
     kept = [(i + first, row) for i, row in enumerate(rows) if any(v not in ("", None) for v in row.values())]
     if not kept:
         raise InputError(f"{name} has a header and no rows.", "Add at least two rows below the header.")
