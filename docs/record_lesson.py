@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,7 +16,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["teach", "sample_data/zorbic.jsonl", "--beside-sft", "--runs", f"{folder}/runs"]
         status = cli.main(arguments)
-    screen.console.save_svg(sys.argv[1], title="make lesson")
+        picture = screen.console.export_svg(title="make lesson")
+    Path(sys.argv[1]).write_text(picture.replace(f"{folder}/", ""), encoding="utf-8")
     return status
 
 
