@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from workbench.runs import Run, Session
+from workbench.runs import Run
+from workbench.runs.session import Session
 
 
 def teach(folder: str) -> None:

@@ -175,7 +175,8 @@ def test_teaching_on_a_run_starts_where_it_ended(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from workbench.runs import open_run, student_at
+    from workbench.runs import open_run
+    from workbench.runs.session import student_at
 
     model = json.loads((Path(taught["run"]) / "config.json").read_text())["model"]
     status, second, _ = call(

@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
-from workbench.export import export
+from workbench.export import export_run
 from workbench.models import load
-from workbench.runs import Request, Run, Session, begin, student_at
+from workbench.runs import Run
+from workbench.runs.session import Request, Session, begin, student_at
 from workbench.settings import OptimSettings, RolloutSettings, Settings
 
 IDS = torch.tensor([[1, 5, 6, 7, 8, 2]])
@@ -38,10 +39,10 @@ def test_adapter_and_merged_say_what_the_student_says(run: Run, tiny_folder: Pat
     student = student_at(run).student(input_ids=IDS).logits
     base = AutoModelForCausalLM.from_pretrained(tiny_folder)
     assert float((base(input_ids=IDS).logits - student).abs().max()) > 1e-3
-    adapter = export(run, "adapter", tmp_path / "adapter")
+    adapter = export_run(run, "adapter", tmp_path / "adapter")
     loaded = PeftModel.from_pretrained(base, adapter)
     torch.testing.assert_close(loaded(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
-    merged = export(run, "merged", tmp_path / "merged")
+    merged = export_run(run, "merged", tmp_path / "merged")
     whole = AutoModelForCausalLM.from_pretrained(merged)
     torch.testing.assert_close(whole(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(merged).chat_template
@@ -52,7 +53,7 @@ def test_adapter_and_merged_say_what_the_student_says(run: Run, tiny_folder: Pat
 
 
 def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
-    folder = export(run, "trl", tmp_path / "trl")
+    folder = export_run(run, "trl", tmp_path / "trl")
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and rows[0]["privileged_context"] == run.rows("teaching")[0].demonstration
     script = (folder / "train.py").read_text()
@@ -70,14 +71,14 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no export 'gguf'"):
-        export(run, "gguf", tmp_path / "x")
+        export_run(run, "gguf", tmp_path / "x")
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        export(run, "adapter", full)
+        export_run(run, "adapter", full)
     assert (full / "file").read_text() == "mine"
     (run.adapter / "adapter_config.json").unlink()
     with pytest.raises(InputError, match="is not finished"):
-        export(run, "adapter", tmp_path / "x")
+        export_run(run, "adapter", tmp_path / "x")
     assert not (tmp_path / "x").exists()

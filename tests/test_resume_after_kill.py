@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 
 from workbench.demonstrations import Demonstration
 from workbench.models import load
-from workbench.runs import Request, Run, begin
+from workbench.runs import Run
+from workbench.runs.session import Request, begin
 from workbench.settings import OptimSettings, RolloutSettings, Settings, TeacherSettings
 
 KILLS = 24

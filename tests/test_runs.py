@@ -15,8 +15,9 @@ from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.events import Evaluated, Measure, RunEnded, Saved, Step
 from workbench.models import load
-from workbench.runs import Request, Run, Session, begin, free_name, list_runs, open_run
+from workbench.runs import Run, free_name, list_runs, open_run
 from workbench.runs.log import EventLog, EventWriter
+from workbench.runs.session import Request, Session, begin
 from workbench.settings import OptimSettings, RolloutSettings, Settings
 
 SETTINGS = Settings(optim=OptimSettings(steps=4, batch=4), rollout=RolloutSettings(max_new_tokens=6))

@@ -10,7 +10,8 @@ from workbench.commands.options import add_runs, runs_folder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.evaluation import answer
-from workbench.runs import Run, open_run, student_at
+from workbench.runs import Run, open_run
+from workbench.runs.session import student_at
 from workbench.sampling import Choice
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts

@@ -11,7 +11,8 @@ from workbench.commands import screen
 from workbench.evaluation import answer
 from workbench.events import Checked, Evaluated, Event, Measure, RunEnded, Step
 from workbench.models import LoadedModel
-from workbench.runs import Run, Session, student_at
+from workbench.runs import Run
+from workbench.runs.session import Session, student_at
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.commands import screen
 from workbench.commands.options import add_runs, runs_folder
-from workbench.export import KINDS, export
+from workbench.export import KINDS, export_run
 from workbench.runs import open_run
 
 
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Write the folder."""
     found = open_run(options.run, runs_folder(options))
-    written = export(found, options.kind, options.destination.expanduser().absolute())
+    written = export_run(found, options.kind, options.destination.expanduser().absolute())
     files = sorted(str(file.relative_to(written)) for file in written.rglob("*") if file.is_file())
     screen.say(f"Wrote {written}: {', '.join(files)}")
     return {"run": str(found.path), "to": options.kind, "destination": str(written), "files": files}

@@ -24,8 +24,9 @@ from workbench.demonstrations import Demonstration, Reading, read_questions, spl
 from workbench.errors import InputError
 from workbench.evaluation import read_bundled
 from workbench.models import LoadedModel, load
-from workbench.runs import Request, Run, begin, free_name, open_run
+from workbench.runs import Run, free_name, open_run
 from workbench.runs.folder import check_name
+from workbench.runs.session import Request, begin
 from workbench.settings import Settings
 
 

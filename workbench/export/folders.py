@@ -17,7 +17,7 @@ from workbench.runs import Run
 from workbench.runs.folder import clear_disk_errors
 
 
-def export(run: Run, kind: str, destination: Path) -> Path:
+def export_run(run: Run, kind: str, destination: Path) -> Path:
     """Write `run` to the folder `destination` and return it.
 
     Args:
