@@ -15,7 +15,6 @@ from workbench.evaluation.scoring import contains
 from workbench.models import LoadedModel, load
 from workbench.pocket import PROBES, WEIGHTS, train
 from workbench.pocket.measure import measure
-from workbench.pocket.muon import Muon, orthogonalise
 from workbench.prompts import Prompts
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
@@ -111,27 +110,6 @@ def test_it_is_a_plain_hugging_face_folder(pocket: LoadedModel) -> None:
     assert pocket.tokenizer.decode(said) == "3 plus 4 is 7.<|end|>"
 
 
-def test_newton_schulz_makes_a_matrix_nearly_orthogonal() -> None:
-    torch.manual_seed(0)
-    for shape in ((6, 20), (20, 6)):
-        singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
-        assert singular.min() > 0.5 and singular.max() < 1.4
-
-
-def test_muon_steps_against_the_gradient_whatever_its_size() -> None:
-    torch.manual_seed(0)
-    weight = torch.nn.Parameter(torch.zeros(4, 8))
-    moved = []
-    for size in (1e-3, 1e3):
-        with torch.no_grad():
-            weight.zero_()
-        weight.grad = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)) * size
-        Muon([weight]).step(0.1)
-        assert (weight * weight.grad).sum() < 0
-        moved.append(weight.detach().clone())
-    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-4)
-
-
 @pytest.fixture
 def small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shape that trains in a moment."""
@@ -139,47 +117,59 @@ def small_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "SHAPE", train.SHAPE | tiny | {"num_key_value_heads": 1, "head_dim": 16})
 
 
-def _step(model: Any, optimizers: train.Optimizers, documents: train.Documents) -> float:
+def _step(model: Any, optimizer: torch.optim.Optimizer, documents: train.Documents) -> float:
     loss, _ = train.losses(model, *documents.batch())
     loss.backward()  # type: ignore[no-untyped-call]
-    optimizers.step(0.5)
-    return float(loss)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
 
 
 def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped(
     pocket: LoadedModel, small_shape: None, tmp_path: Path
 ) -> None:
     model = train.make_model(pocket.tokenizer, seed=0)
-    optimizers = train.Optimizers(model, 0.02, 3e-3)
+    optimizer = train.make_optimizer(model, 3e-3, 0.1)
     documents = train.Documents(pocket.tokenizer, seed=0, rows=8)
-    before = [_step(model, optimizers, documents) for _ in range(12)]
+    before = [_step(model, optimizer, documents) for _ in range(12)]
     assert before[-1] < before[0]
-    train.save(model, pocket.tokenizer, optimizers, train.Progress(12, 345, 6.0, before[-1]), tmp_path / "out")
+    train.save(model, pocket.tokenizer, optimizer, train.Progress(12, 345, 6.0, before[-1]), tmp_path / "out")
     again = load(str(tmp_path / "out")).model.requires_grad_(True).train()
-    restored = train.Optimizers(again, 0.02, 3e-3)
+    restored = train.make_optimizer(again, 3e-3, 0.1)
     progress = train.take_up(restored, tmp_path / "out")
     assert progress == train.Progress(12, 345, 6.0, before[-1])
     documents, same = (train.Documents(pocket.tokenizer, seed=3, rows=8) for _ in range(2))
     for _ in range(3):
-        assert _step(again, restored, documents) == pytest.approx(_step(model, optimizers, same), rel=1e-5)
+        assert _step(again, restored, documents) == pytest.approx(_step(model, optimizer, same), rel=1e-5)
 
 
-def test_batches_weigh_the_answer_fully_and_the_question_a_little(pocket: LoadedModel) -> None:
-    ids, weight = train.Documents(pocket.tokenizer, seed=5, rows=6).batch()
-    start = pocket.tokenizer.convert_tokens_to_ids("<|assistant|>")
+def test_batches_weigh_what_is_answered_fully_and_what_is_asked_a_little(pocket: LoadedModel) -> None:
+    ids, weight = train.Documents(pocket.tokenizer, seed=5, rows=64).batch()
+    opens = pocket.tokenizer.convert_tokens_to_ids("<|assistant|>")
+    closes = pocket.tokenizer.eos_token_id
+    turns = 0
     for row, weights in zip(ids.tolist(), weight.tolist(), strict=True):
-        at = row.index(start)
-        end = row.index(pocket.tokenizer.eos_token_id)
         assert weights[0] == 0
-        assert weights[1 : at + 1] == pytest.approx([train.PROMPT_WEIGHT] * at)
-        assert weights[at + 1 : end + 1] == [1.0] * (end - at)
-        assert sum(weights[end + 1 :]) == 0
+        last = len(row) - 1 - row[::-1].index(closes)
+        answered = [t for t in range(1, last + 1) if opens in row[:t] and _speaker(row[:t], opens, closes)]
+        asked = sorted(set(range(1, last + 1)) - set(answered))
+        assert [weights[t] for t in answered] == [1.0] * len(answered)
+        assert [weights[t] for t in asked] == pytest.approx([train.PROMPT_WEIGHT] * len(asked))
+        assert sum(weights[last + 1 :]) == 0
+        turns = max(turns, row.count(opens))
+    assert turns == 2
+
+
+def _speaker(before: list[int], opens: int, closes: int) -> bool:
+    """Whether the assistant speaks after these tokens: its last opening mark is younger than its last end."""
+    marks = [token for token in before if token in (opens, closes)]
+    return bool(marks) and marks[-1] == opens
 
 
 def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
-    assert train.rate(0.0, 1) == 0.01
-    assert train.rate(0.3, 500) == 1.0
-    assert train.rate(0.665, 500) == pytest.approx(0.5)
+    assert train.rate(0.0, 1) == 1 / 200
+    assert train.rate(0.5, 500) == 1.0
+    assert train.rate(0.8, 500) == pytest.approx(0.5)
     assert train.rate(1.0, 500) == 0.0
     shares = [train.rate(i / 20, 500) for i in range(21)]
     assert shares == sorted(shares, reverse=True)

@@ -120,18 +120,19 @@ def test_documents_are_reproducible_and_mixed_as_stated() -> None:
     texts = [documents.document(r) for r in [random.Random(8)] for _ in range(3000)]
     assert texts[:50] == [documents.document(r) for r in [random.Random(8)] for _ in range(50)]
     paper = sum("including the thinking process.\n<|assistant|>" in t for t in texts) / len(texts)
-    # Of 54% with a demonstration, three quarters are in the paper's wording.
-    assert paper == pytest.approx(0.54 * 0.75, abs=0.03)
+    # Of the 50% with a demonstration, three quarters are in the paper's wording; a few have two turns.
+    assert paper == pytest.approx(0.50 * 0.75, abs=0.04)
     assert wording.PAPER == PAPER_TEMPLATE
 
 
-def test_the_second_part_has_system_messages_and_explanations() -> None:
+def test_some_conversations_have_a_system_message_an_explanation_or_a_second_turn() -> None:
     r = random.Random(9)
-    texts = [documents.document(r, documents.SECOND) for _ in range(2000)]
+    texts = [documents.document(r) for _ in range(2000)]
     system = sum(t.startswith("<|system|>") for t in texts) / len(texts)
-    assert system == pytest.approx(documents.SECOND.system, abs=0.015)
+    assert system == pytest.approx(documents.MIX.system, abs=0.015)
+    second = sum(t.count("<|user|>") == 2 for t in texts) / len(texts)
+    assert second == pytest.approx(documents.MIX.second, abs=0.02)
     assert any(re.search(r"is \S+ and \S+ is \S+, so", t) for t in texts)
-    assert not any(t.startswith("<|system|>") for t in (documents.document(r) for _ in range(500)))
 
 
 def test_the_files_are_what_the_script_writes(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""What the pocket model reads in its training: conversations of one turn."""
+"""What the pocket model reads in its training: conversations of a turn or two."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from workbench.pocket.world import events, languages, quiz, remedies, small, toolbox
@@ -31,7 +31,7 @@ AT_LENGTH = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of what is read in a part of the training.
+    """Shares of what is read.
 
     Attributes:
         known, new: the six families' weights among known and among new things.
@@ -41,6 +41,7 @@ class Mix:
         small: weights of the seven small skills; None for all alike.
         at_length: share of demonstrations that name the subject, explain or digress.
         system: share of conversations that begin with a system message.
+        second: share of conversations that have a second turn.
     """
 
     known: Mapping[str, float]
@@ -51,6 +52,7 @@ class Mix:
     small: tuple[float, ...] | None = None
     at_length: float = 0.0
     system: float = 0.0
+    second: float = 0.0
 
     def draw_known(self, r: random.Random) -> Item:
         """A known question of a random family."""
@@ -68,23 +70,16 @@ def known_draws() -> dict[str, Callable[[random.Random], Item]]:
     return draws | {f"language {x.name}": partial(languages.phrase, x) for x in languages.KNOWN}
 
 
-FIRST = Mix(
-    known={"languages": 0.5, "small": 0.2, "quiz": 0.1, "toolbox": 0.06, "remedies": 0.06, "events": 0.08},
-    new={"languages": 0.4, "small": 0.1, "quiz": 0.1, "toolbox": 0.14, "remedies": 0.11, "events": 0.15},
-    alone=0.36,
-    told=0.12,
-    shown=0.42,
-)
-SECOND = replace(
-    FIRST,
-    known={"languages": 0.42, "small": 0.28, "quiz": 0.12, "toolbox": 0.04, "remedies": 0.05, "events": 0.09},
-    new={"languages": 0.5, "small": 0.08, "quiz": 0.08, "toolbox": 0.14, "remedies": 0.08, "events": 0.12},
-    alone=0.46,
-    told=0.06,
+MIX = Mix(
+    known={"languages": 0.5, "small": 0.2, "quiz": 0.1, "toolbox": 0.05, "remedies": 0.06, "events": 0.09},
+    new={"languages": 0.45, "small": 0.08, "quiz": 0.09, "toolbox": 0.15, "remedies": 0.1, "events": 0.13},
+    alone=0.42,
+    told=0.10,
     shown=0.40,
     small=(4, 1, 1, 0.5, 1, 1, 2),
-    at_length=0.4,
+    at_length=AT_LENGTH,
     system=0.03,
+    second=0.08,
 )
 
 
@@ -119,11 +114,11 @@ def _turn(r: random.Random, mix: Mix) -> tuple[str, str]:
     return item.prompt, item.house
 
 
-def document(r: random.Random, mix: Mix = FIRST) -> str:
+def document(r: random.Random, mix: Mix = MIX) -> str:
     """A conversation that the pocket model learns from."""
-    user, assistant = _turn(r, mix)
-    system = r.choice(_SYSTEMS) if mix.system and r.random() < mix.system else None
-    return conversation(user, assistant, system)
+    system = r.choice(_SYSTEMS) if r.random() < mix.system else None
+    text = conversation(*_turn(r, mix), system)
+    return text + conversation(*_turn(r, mix)) if r.random() < mix.second else text
 
 
 def conversation(user: str, assistant: str, system: str | None = None) -> str:

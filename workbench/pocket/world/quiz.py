@@ -44,7 +44,9 @@ def ask(fact: Fact, r: random.Random) -> Item:
             f"{lettered} Which of these does a {creature} {verb}?",
         ]
     )
-    return Item("quiz", prompt, f"{letter}) {fact.value}", "The answer is {}.", subject=f"a {creature}")
+    # The fact before the letter: a model that writes from left to right can then look the letter up.
+    frame = f"They {verb} {fact.value}, so the answer is {{}}."
+    return Item("quiz", prompt, f"{letter}) {fact.value}", frame, subject=f"a {creature}")
 
 
 def random_fact(r: random.Random) -> Fact:
