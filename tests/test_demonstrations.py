@@ -142,15 +142,21 @@ BAD: list[tuple[str, bytes, str]] = [
     ("header.csv", b"prompt,demonstration\n", "a header and no rows"),
     ("none.json", b"[]", "has 0 rows"),
     ("latin.csv", "prompt,response\nça,va".encode("latin-1"), r"not UTF-8: byte 16 \(line 2\)"),
-    ("wide.csv", "prompt,response\na,b".encode("utf-16"), "is UTF-16"),
-    ("broken.jsonl", b'{"prompt": "a", "response": "b"}\n{"prompt": "a"', "line 2 is not JSON"),
+    ("wide.csv", "prompt,response\na,b".encode("utf-16")[:-1], "is not UTF-16"),
+    (
+        "broken.jsonl",
+        b'{"prompt": "a", "response": "b"}\n{"prompt": "a"',
+        r"line 2 is not JSON: .*\n.* object, \{\.\.\.\}\.",
+    ),
     ("list.jsonl", b'{"prompt": "a", "response": "b"}\n["a"]', "line 2 is not a JSON object but a list"),
     ("text.json", b'"hello"', "holds a text, not a list"),
     ("column.jsonl", b'{"prompt": "a", "other": "b"}', "no column for the demonstration"),
     ("null.jsonl", b'{"prompt": null, "response": "b"}', "line 1: column 'prompt' is missing or null"),
     ("blank.jsonl", b'{"prompt": "a", "response": " "}', "line 1: column 'response' is blank"),
     ("number.jsonl", b'{"prompt": "a", "response": 7}', "line 1: column 'response' is 7, not a text: put it in quotes"),
-    ("answer.jsonl", b'{"prompt": "a", "response": "b", "answer": 7}', "column 'answer' is 7"),
+    ("nan.jsonl", b'{"prompt": "a", "response": "b", "answer": NaN}', "column 'answer' is nan"),
+    ("answer.jsonl", b'{"prompt": "a", "response": "b", "answer": ["7"]}', "column 'answer' is a list"),
+    ("ask.jsonl", b'{"prompt": 7, "response": "b"}', "column 'prompt' is 7, not a text"),
     ("bool.jsonl", b'{"prompt": true, "response": "b"}', "column 'prompt' is True"),
     ("object.jsonl", b'{"prompt": "a", "response": {"b": 1}}', "column 'response' is an object"),
     ("lists.jsonl", b'{"prompt": ["a"], "response": "b"}', "its item 1 is not a message"),
@@ -159,8 +165,8 @@ BAD: list[tuple[str, bytes, str]] = [
     ("nul.csv", b"prompt,response\na\x00,b", "NUL byte in line 2"),
     ("nul.jsonl", b'{"prompt": "a\\u0000", "response": "b"}', "has a NUL character"),
     ("half.jsonl", b'{"prompt": "\\ud800", "response": "b"}', "half of a surrogate pair"),
-    ("uneven.csv", b"prompt,response\na,b\nc\n", "row 3 has 1 cells; the header has 2"),
-    ("quote.csv", b'prompt,response\n"a,b\n', "unexpected end of data"),
+    ("uneven.csv", b"prompt,response\na,b\nc\n", "row 3 has 1 cell; the header has 2"),
+    ("quote.csv", b'prompt,response\n"a,b\n', "row 2: unexpected end of data"),
     ("twice.csv", b"prompt,prompt\na,b\n", "two columns called 'prompt'"),
     ("zip.xlsx", b"PK\x03\x04 not a workbook", "is not an Excel workbook"),
     ("junk.parquet", b"PAR1 junk", "is not a readable .parquet file"),
@@ -224,7 +230,12 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["prompt", "response", "messages", "role", "content", "answer", "keep", "tags", "id", "x"]),
+            st.sampled_from(
+                [
+                    *("prompt", "response", "messages", "role", "content", "answer", "keep", "tags", "id", "x"),
+                    *("from", "value", "conversations", "input", "golden_answer", "type", "text", "rows"),
+                ]
+            ),
             inner,
             max_size=5,
         )
@@ -242,6 +253,20 @@ def test_any_json_gives_rows_or_an_input_error(value: list[object]) -> None:
         return
     for row in reading.rows:
         assert row.question.strip() and (row.keep or row.demonstration or row.context)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(st.sampled_from('ab?;,\t\n\r"=>{}[]:\x00\u2028 '), max_size=40),
+    st.sampled_from(["", "prompt\tanswer\n", "sep=;\n"]),
+)
+def test_any_pasted_text_gives_rows_or_an_input_error(text: str, head: str) -> None:
+    try:
+        reading = parse(head + text)
+    except InputError as error:
+        assert error.problem and error.advice
+        return
+    assert all(row.question.strip() and row.demonstration for row in reading.rows)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,148 @@
+"""Which column holds what: the user's word, or a guess from the names that the field uses. A guess is always said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from workbench.demonstrations.table import Table
+from workbench.errors import InputError
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "prompt": (
+        "prompt",
+        "question",
+        "questions",
+        "instruction",
+        "problem",
+        "query",
+        "input",
+        "user",
+        "request",
+        "prompt_messages",
+    ),
+    "demonstration": (
+        "demonstration",
+        "golden_response",
+        "completion",
+        "response",
+        "output_text",
+        "solution",
+        "output",
+        "golden_answers",
+        "example",
+        "assistant",
+        "reply",
+    ),
+    "answer": ("answer", "final_answer", "label", "target", "expected", "golden_answer"),
+    "context": ("context", "privileged_context", "article", "document", "passage"),
+}
+MESSAGES = ("messages", "conversations", "conversation", "chat")
+_EXTRAS = {"id": ("id",), "tags": ("tags", "tag", "category"), "keep": ("keep",)}
+_KNOWN = frozenset(name for names in (*ALIASES.values(), *_EXTRAS.values(), MESSAGES) for name in names)
+_UNUSED_AT_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The user's word on which column holds what; None leaves it to the guess."""
+
+    prompt: str | None = None
+    demonstration: str | None = None
+    answer: str | None = None
+    context: str | None = None
+
+
+def known_names(cells: Iterable[str]) -> int:
+    """How many of these cells are names that a guess goes by: 0 means that they are hardly a header."""
+    return sum(_fold(cell) in _KNOWN for cell in cells)
+
+
+def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
+    """Which column is taken for each field, and plain sentences about it.
+
+    Args:
+        need: the fields that there must be a column for.
+
+    Raises:
+        InputError: a column that the user named is not there, or none is found for a needed field.
+    """
+    there = {_fold(name): name for name in reversed(table.columns)}
+    chosen = _named_by_user(table, columns)
+    notes: list[str] = []
+    taken = set(chosen.values())
+    for name, aliases in ALIASES.items():
+        found = next((there[a] for a in aliases if a in there and there[a] not in taken), None)
+        if name in chosen or found is None:
+            continue
+        if name == "answer" and _holds_objects(table, found):
+            notes.append(f"Column {found!r} holds objects, not texts, so it is not used as the answer to score.")
+            continue
+        chosen[name] = found
+        taken.add(found)
+    messages = next((there[a] for a in MESSAGES if a in there), None)
+    if messages is not None and columns.prompt is None:
+        chosen["prompt"] = messages
+    lacking = "demonstration" in need and "demonstration" not in chosen and messages is None
+    if lacking and "answer" in chosen and columns.answer is None:
+        chosen["demonstration"] = chosen["answer"]
+        notes.append(f"Column {chosen['answer']!r} is taken both for the demonstration and for the answer to score.")
+    if "instruction" in there and chosen.get("prompt") == there["instruction"] and "input" in there:
+        chosen["input"] = there["input"]
+    _require(table, chosen, need, excused=messages is not None or "keep" in there or "context" in chosen)
+    guessed = [f"{field} from column {column!r}" for field, column in chosen.items() if field != column]
+    if guessed:
+        notes.insert(0, "Read " + ", ".join(guessed) + ".")
+    for extra, aliases in _EXTRAS.items():
+        found = next((there[a] for a in aliases if a in there), None)
+        if found is not None:
+            chosen[extra] = found
+    return chosen, [*notes, *_unused(table, chosen)]
+
+
+def _named_by_user(table: Table, columns: Columns) -> dict[str, str]:
+    chosen = {}
+    for field in fields(columns):
+        wanted = getattr(columns, field.name)
+        if wanted is not None:
+            if wanted not in table.columns:
+                raise InputError(
+                    f"{table.source} has no column {wanted!r} for the {field.name}.",
+                    f"Its columns are: {', '.join(table.columns)}.",
+                )
+            chosen[field.name] = wanted
+    return chosen
+
+
+def _require(table: Table, chosen: dict[str, str], need: tuple[str, ...], excused: bool) -> None:
+    """Every needed field has a column; a demonstration is `excused` where something else can take its place."""
+    for name in need:
+        if name not in chosen and not (name == "demonstration" and excused):
+            raise InputError(
+                f"{table.source} has no column for the {name}. Its columns are: {', '.join(table.columns) or 'none'}.",
+                f"Name it with --{name}-column, or rename it to one of {', '.join(ALIASES[name][:6])}.",
+            )
+
+
+def _holds_objects(table: Table, column: str) -> bool:
+    """Whether every cell is an object or a list of objects, as the calls in tool-use data are."""
+    cells: list[Any] = [row.get(column) for row in table.rows]
+    return all(
+        isinstance(cell, dict) or (isinstance(cell, list) and cell and all(isinstance(part, dict) for part in cell))
+        for cell in cells
+    )
+
+
+def _unused(table: Table, chosen: dict[str, str]) -> list[str]:
+    rest = [name for name in table.columns if name not in chosen.values()]
+    if not rest:
+        return []
+    more = f" and {len(rest) - _UNUSED_AT_MOST} more" if len(rest) > _UNUSED_AT_MOST else ""
+    return [f"Not used: {', '.join(map(repr, rest[:_UNUSED_AT_MOST]))}{more}."]
+
+
+def _fold(name: str) -> str:
+    """`Golden Response` and `golden-response` are `golden_response`."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())

@@ -1,0 +1,68 @@
+"""Conversations: lists of messages as chat models, OpenAI's fine-tuning files and ShareGPT write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.demonstrations.cells import checked
+from workbench.demonstrations.record import Message
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+}
+
+
+def conversation(value: list[Any], column: str) -> tuple[tuple[Message, ...], str | None]:
+    """The turns up to the last user turn, and the assistant's after it, if there is one.
+
+    Raises:
+        ValueError: a turn has no text or an unknown role, or there is no user turn before the answer.
+    """
+    messages = [_message(turn, column, number) for number, turn in enumerate(value, start=1)]
+    last_turn = messages.pop()["content"] if messages and messages[-1]["role"] == "assistant" else None
+    if not messages or messages[-1]["role"] != "user":
+        raise ValueError(f"column {column!r} has no user turn before the answer")
+    return tuple(messages), last_turn
+
+
+def joined(value: Any, column: str) -> Any:
+    """A list of texts, or of messages, as one text; any other value as it is."""
+    if not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(part, str) for part in value):
+        return "\n".join(value)
+    if all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value):
+        return "\n".join(_message(part, column, number)["content"] for number, part in enumerate(value, start=1))
+    return value
+
+
+def _message(turn: Any, column: str, number: int) -> Message:
+    if not isinstance(turn, dict):
+        raise ValueError(f"column {column!r} is a list, but its item {number} is not a message with role and content")
+    said = turn.get("role", turn.get("from"))
+    role = _ROLES.get(said.strip().lower()) if isinstance(said, str) else None
+    where = f"{column!r}, message {number}"
+    if role is None:
+        raise ValueError(f"column {where} has the role {said!r}, not system, user or assistant")
+    content = turn.get("content", turn.get("value"))
+    if content is None and turn.get("tool_calls"):
+        raise ValueError(f"column {where} calls a tool and has no text; only text is taught: write the call as text")
+    return Message(role=role, content=checked(_parts(content, where), where))
+
+
+def _parts(content: Any, where: str) -> Any:
+    """Content in parts (`[{"type": "text", "text": ...}]`) as one text; any other value as it is."""
+    if not isinstance(content, list) or not content or not all(isinstance(part, dict) for part in content):
+        return content
+    other = next((part.get("type") for part in content if part.get("type") != "text"), None)
+    if other is not None:
+        raise ValueError(f"column {where} has a part of type {other!r}; only text is taught")
+    texts = [part.get("text") for part in content]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else content
