@@ -13,12 +13,13 @@ import workbench
 PACKAGE = Path(workbench.__file__).parent
 LAYERS = [
     ("errors", "settings", "events"),
-    ("demonstrations", "models", "decoding", "pocket"),
+    ("demonstrations", "models", "decoding", "pocket", "memory"),
     ("prompts", "sampling", "divergence", "roles"),
     ("training", "evaluation", "adapters"),
     ("runs",),
     ("export",),
-    ("commands", "cli", "__main__"),
+    ("worker", "views"),
+    ("app", "commands", "cli", "__main__"),
 ]
 
 

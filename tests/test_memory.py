@@ -1,0 +1,160 @@
+"""The memory estimate against what models really hold and what autograd really keeps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from tests import tiny
+from workbench import memory
+from workbench.errors import InputError
+from workbench.memory import Machine, estimate, gigabytes, kept_per_token, largest_batch, read_shape
+from workbench.models import parameters
+from workbench.pocket import WEIGHTS
+from workbench.sampling import Completions
+from workbench.settings import Settings
+from workbench.training.student import model_logits
+
+QWEN3_4B = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 9728,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}
+
+
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_are_counted_as_they_are(family: str, tied: bool) -> None:
+    model = tiny.model(family, tie_word_embeddings=tied)
+    counted = read_shape(model.config.to_dict()).parameters
+    assert counted == pytest.approx(parameters(model), rel=0.01)
+
+
+def test_the_adapter_is_counted_as_peft_makes_it() -> None:
+    model = tiny.model()
+    shape = read_shape(model.config.to_dict())
+    student = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert shape.adapter(4) == sum(p.numel() for p in student.parameters() if p.requires_grad)
+
+
+def test_a_known_model_comes_out_as_published() -> None:
+    shape = read_shape(QWEN3_4B)
+    assert shape.parameters == pytest.approx(4.02e9, rel=0.005)
+    assert shape.adapter(16) == pytest.approx(33.0e6, rel=0.005)
+    weights = estimate(shape, "4-bit", Settings()).parts[0].size
+    assert weights == pytest.approx(1.87e9 + 0.78e9, rel=0.02)
+
+
+@pytest.mark.parametrize(("dtype", "wide"), [(torch.float32, 4.0), (torch.bfloat16, 2.0)])
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 128}, {"intermediate_size": 256}, {"num_key_value_heads": 4}])
+def test_activations_are_what_autograd_keeps(dtype: torch.dtype, wide: float, changes: dict[str, Any]) -> None:
+    rows, prompt, answer = 4, 20, 12
+    model = tiny.model(**changes).to(dtype).requires_grad_(False)
+    shape = read_shape(model.config.to_dict())
+    student = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
+    weights = {p.untyped_storage().data_ptr() for p in student.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    def ones(length: int) -> torch.Tensor:
+        return torch.ones(rows, length, dtype=torch.long)
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _ = model_logits(student, Completions(ones(prompt), ones(prompt), ones(answer), ones(answer)))
+    found = sum(storage.nbytes() for storage in kept.values()) / (rows * (prompt + answer - 1) * shape.layers)
+    assert kept_per_token(shape, wide, 16) == pytest.approx(found, rel=0.08)
+
+
+def test_every_part_is_in_the_sum() -> None:
+    shape = read_shape(QWEN3_4B)
+    found = estimate(shape, "bf16", Settings())
+    sizes = {part.name: part.size for part in found.parts}
+    cache = sizes.pop("Cache of keys and values")
+    assert found.teaching == pytest.approx(sum(sizes.values()))  # the cache is gone before the activations come
+    assert cache < sizes["Activations"] + sizes["Loss"]
+    assert found.asking < found.teaching
+    assert estimate(shape, "fp32", Settings()).parts[0].size == 2 * found.parts[0].size
+
+
+def test_the_largest_batch_is_the_largest() -> None:
+    shape = read_shape(QWEN3_4B)
+    batch = largest_batch(shape, "bf16", Settings(), 24e9)
+    assert batch >= 1
+
+    def need(batch: int) -> float:
+        settings = Settings()
+        return estimate(shape, "bf16", replace(settings, optim=replace(settings.optim, batch=batch))).teaching
+
+    assert need(batch) <= 24e9 < need(2 * batch)
+    assert largest_batch(shape, "fp32", Settings(), 10e9) == 0
+
+
+def test_small_models_are_counted_with_their_copies() -> None:
+    pocket = json.loads((WEIGHTS / "config.json").read_text())
+    names = [part.name for part in estimate(read_shape(pocket), "fp32", Settings()).parts]
+    assert "Copies to run faster" in names
+    assert "Copies to run faster" not in [p.name for p in estimate(read_shape(QWEN3_4B), "bf16", Settings()).parts]
+
+
+def test_pictures_and_experts() -> None:
+    inside = {"model_type": "gemma3", "text_config": {**QWEN3_4B, "model_type": "gemma3_text"}}
+    assert read_shape(inside).parameters == read_shape(QWEN3_4B).parameters
+    many = {**QWEN3_4B, "num_experts": 8, "moe_intermediate_size": 768, "num_experts_per_tok": 2}
+    shape = read_shape(many)
+    assert (shape.experts, shape.inner, shape.used) == (8, 768, 2)
+
+
+@pytest.mark.parametrize("config", [{}, {"hidden_size": "big"}, {"hidden_size": True}, {"model_type": "vit"}])
+def test_a_config_that_says_too_little_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"config\.json does not say"):
+        read_shape(config)
+
+
+def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "NVIDIA GeForce RTX 4090, 24564, 23000\n"
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, said, ""))
+    memory._has_gpu.cache_clear()
+    try:
+        found = memory.machine()
+    finally:
+        memory._has_gpu.cache_clear()
+    assert found == Machine("the GPU (NVIDIA GeForce RTX 4090)", 24564 * 2**20, 23000 * 2**20, True)
+    assert found.auto == "bf16"
+
+
+def test_without_a_gpu_it_is_the_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("nvidia-smi")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    memory._has_gpu.cache_clear()
+    try:
+        found = memory.machine()
+    finally:
+        memory._has_gpu.cache_clear()
+    assert not found.gpu and 0 < found.free <= found.total and found.auto == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(9.7e6, "0.010 GB"), (4.2e8, "0.42 GB"), (7.94e9, "7.9 GB"), (6.1e10, "61 GB")]
+)
+def test_sizes_are_written_as_read(size: float, text: str) -> None:
+    assert gigabytes(size) == text

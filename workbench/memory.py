@@ -1,0 +1,287 @@
+"""How much memory a model takes, by arithmetic on its config.json. Nothing is loaded, torch is not needed.
+
+    shape = read_shape(json.loads(Path("config.json").read_text()))
+    estimate(shape, "bf16", Settings()).teaching    # bytes while it is taught
+
+A few constants say what this program keeps; `tests/test_memory.py` holds them against what autograd really keeps.
+GB are 10^9 bytes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from workbench.errors import InputError
+from workbench.settings import Settings
+
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "4-bit": 0.52}
+"""Bytes of one weight; 4-bit is NF4 with doubly quantised scales, and of the linear layers only."""
+
+LOSS_COPIES = 7
+"""Copies of [answers, tokens, vocabulary] that are alive when the loss is differentiated."""
+
+PROGRAM = 700_000_000
+"""Python, PyTorch and transformers themselves, and on a GPU its context."""
+
+PACKED_UP_TO = 1_000_000_000
+"""Llama-style models of up to so many bytes are copied, once for the base and once for the student, to run faster."""
+
+_PACKED_FAMILIES = ("qwen2", "qwen3", "llama")
+_UNGATED = ("gpt2", "opt", "gpt_neox", "gptj", "phi", "bloom", "falcon", "starcoder2")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides a model's size.
+
+    Attributes:
+        queries, keys: width of all query heads, and of all key heads.
+        inner: width of the MLP (of one expert, where there are several).
+        matrices: of an MLP: 3 with a gate, 2 without.
+        used: how many experts a token goes through.
+        stored: bytes of a weight in the files.
+    """
+
+    family: str
+    layers: int
+    hidden: int
+    queries: int
+    keys: int
+    inner: int
+    matrices: int
+    vocabulary: int
+    tied: bool
+    experts: int = 1
+    used: int = 1
+    stored: float = 2.0
+
+    @property
+    def linear(self) -> int:
+        """Weights of the linear layers, the head left out."""
+        attention = self.hidden * (2 * self.queries + 2 * self.keys)
+        return self.layers * (attention + self.experts * self.matrices * self.hidden * self.inner)
+
+    @property
+    def other(self) -> int:
+        """Weights of the embedding, of the head if it is another matrix, and of the norms."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All weights, within a percent for the usual architectures."""
+        return self.linear + self.other
+
+    def adapter(self, rank: int) -> int:
+        """Weights of a LoRA adapter on all linear layers; experts are left out, as PEFT leaves them out."""
+        ends = 2 * (self.hidden + self.queries) + 2 * (self.hidden + self.keys)
+        if self.experts == 1:
+            ends += self.matrices * (self.hidden + self.inner)
+        return self.layers * rank * ends
+
+
+def read_shape(config: Mapping[str, Any]) -> Shape:
+    """The shape that a config.json describes.
+
+    Raises:
+        InputError: it does not describe a language model of a known kind.
+    """
+    text = config.get("text_config")
+    values = {**config, **text} if isinstance(text, Mapping) else dict(config)
+
+    def number(*names: str, default: int | None = None) -> int:
+        for name in names:
+            value = values.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                return value
+        if default is not None:
+            return default
+        raise InputError(
+            f"This config.json does not say {names[0]}, so the model's size cannot be worked out.",
+            "It may not be a language model. Loading it says more.",
+        )
+
+    hidden = number("hidden_size", "n_embd", "d_model")
+    heads = number("num_attention_heads", "n_head", "num_heads")
+    head = number("head_dim", default=max(1, hidden // heads))
+    family = str(values.get("model_type", ""))
+    experts = number("num_experts", "num_local_experts", "n_routed_experts", default=1)
+    inner = number("intermediate_size", "n_inner", "ffn_dim", "d_ff", default=4 * hidden)
+    return Shape(
+        family=family,
+        layers=number("num_hidden_layers", "n_layer", "num_layers"),
+        hidden=hidden,
+        queries=heads * head,
+        keys=number("num_key_value_heads", default=heads) * head,
+        inner=number("moe_intermediate_size", default=inner) if experts > 1 else inner,
+        matrices=2 if family in _UNGATED else 3,
+        vocabulary=number("vocab_size"),
+        # transformers ties them unless the file says otherwise, and leaves out of the file what is so by default.
+        tied=bool(values.get("tie_word_embeddings", True)),
+        experts=experts,
+        used=number("num_experts_per_tok", default=1),
+        stored=4.0 if str(values.get("dtype", values.get("torch_dtype", ""))) == "float32" else 2.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One line of an estimate: what, how many bytes, and how that number comes about."""
+
+    name: str
+    size: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a model needs, in bytes.
+
+    Attributes:
+        parts: the lines, in the order in which they are taken.
+        asking: to answer questions.
+        teaching: at the highest moment of a step.
+    """
+
+    parts: tuple[Part, ...]
+    asking: float
+    teaching: float
+
+
+def estimate(shape: Shape, dtype: str, settings: Settings, *, question: int = 64, shown: int = 256) -> Estimate:
+    """What it takes to ask and to teach a model of this shape.
+
+    Args:
+        dtype: `fp32`, `bf16`, `fp16` or `4-bit`.
+        question, shown: tokens of a usual question, and of the same with its demonstration.
+    """
+    wide = 2.0 if dtype == "4-bit" else BYTES[dtype]
+    weights = shape.linear * BYTES[dtype] + shape.other * wide
+    batch, longest, rank = settings.optim.batch, settings.rollout.max_new_tokens, settings.lora.rank
+    prompts = batch // settings.rollout.rollouts
+    packed = weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype != "4-bit"
+    copies = 2 * shape.linear * wide if packed else 0.0
+    adapter = shape.adapter(rank)
+    per_token = shape.layers * 2 * shape.keys * wide
+    cached = batch * (shown + longest) * per_token
+    read = prompts * question + batch * longest
+    activations = read * shape.layers * kept_per_token(shape, wide, rank)
+    loss = LOSS_COPIES * batch * longest * shape.vocabulary * wide
+    parts = [
+        Part("Weights", weights, f"{count(shape.parameters)} weights x {BYTES[dtype]:g} bytes ({dtype})"),
+        Part("Copies to run faster", copies, "small models are copied for the base and for the student"),
+        Part("Program", PROGRAM, "Python, PyTorch and transformers themselves"),
+        Part(
+            f"Adapter, rank {rank}",
+            16.0 * adapter,
+            f"{count(adapter)} weights x 4 bytes (fp32) x 4: the weights, their gradients, AdamW's two averages",
+        ),
+        Part(
+            "Cache of keys and values",
+            cached,
+            f"{batch} answers x ({shown} + {longest}) tokens x {per_token / 1000:,.0f} kB; free again before the "
+            "next two are needed",
+        ),
+        Part(
+            "Activations",
+            activations,
+            f"{read:,} tokens x {shape.layers} layers x {kept_per_token(shape, wide, rank) / 1000:,.0f} kB, kept "
+            "for the gradients",
+        ),
+        Part(
+            "Loss",
+            loss,
+            f"{batch} answers x {longest} tokens x {shape.vocabulary:,} words of the vocabulary x {wide:g} bytes x "
+            f"{LOSS_COPIES} copies",
+        ),
+    ]
+    fixed = weights + copies + PROGRAM
+    return Estimate(
+        tuple(p for p in parts if p.size > 0),
+        fixed + 3 * (shown + longest) * per_token,
+        fixed + 16.0 * adapter + max(cached, activations + loss),
+    )
+
+
+def kept_per_token(shape: Shape, wide: float, rank: int) -> float:
+    """Bytes that one layer keeps of one token for the backward pass, at `wide` bytes a number.
+
+    In 16 bits the norms and the adapter work in fp32, which keeps copies of its own.
+    """
+    inner = shape.inner * shape.used
+    if wide == 4:
+        return 16 * shape.hidden + 16 * inner + 12.5 * shape.queries + 12.5 * shape.keys + 28 * rank
+    return 28 * shape.hidden + 10 * inner + 12.5 * shape.queries + 8 * shape.keys + 28 * rank
+
+
+def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float, **lengths: int) -> int:
+    """The most answers a step (a power of two) that fit into `room` bytes; 0 if not even one does."""
+    from dataclasses import replace
+
+    best = 0
+    for batch in (2**n for n in range(9)):
+        rollouts = replace(settings.rollout, rollouts=1)
+        tried = replace(settings, optim=replace(settings.optim, batch=batch), rollout=rollouts)
+        if estimate(shape, dtype, tried, **lengths).teaching <= room:
+            best = batch
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The memory that a model would be put in: the GPU's where there is one, the computer's otherwise."""
+
+    name: str
+    total: float
+    free: float
+    gpu: bool
+
+    @property
+    def auto(self) -> str:
+        """The precision that `auto` stands for here."""
+        return "bf16" if self.gpu else "fp32"
+
+
+def machine() -> Machine:
+    """This machine, as it is now."""
+    import psutil
+
+    found = _gpu() if _has_gpu() else None
+    if found is not None:
+        return found
+    memory = psutil.virtual_memory()
+    return Machine("this computer's memory", float(memory.total), float(memory.available), False)
+
+
+@cache
+def _has_gpu() -> bool:
+    return _gpu() is not None
+
+
+def _gpu() -> Machine | None:
+    """The first NVIDIA GPU, as its driver reports it."""
+    ask = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True).stdout
+        name, total, free = (part.strip() for part in said.splitlines()[0].rsplit(",", 2))
+        return Machine(f"the GPU ({name})", float(total) * 2**20, float(free) * 2**20, True)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as a person reads them: 0.010 GB, 0.42 GB, 7.9 GB, 61 GB."""
+    value = size / 1e9
+    digits = 0 if value >= 20 else 1 if value >= 1 else 2 if value >= 0.1 else 3
+    return f"{value:.{digits}f} GB"
+
+
+def count(number: float) -> str:
+    """A number of weights: 2.4 million, 4.0 billion."""
+    for size, name in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return f"{number:,.0f}"
