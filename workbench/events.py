@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChoices:
+    """What student and teacher would have said at one token: their likeliest tokens with probabilities, best first."""
+
+    student: tuple[tuple[str, float], ...]
+    teacher: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TokenChoices:
+        """From plain values, after a passage through JSON too."""
+        return cls(*(tuple((str(t), float(p)) for t, p in values[role]) for role in ("student", "teacher")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +29,7 @@ class RolloutSample:
         tokens: the same, token by token.
         divergence: nats at each token (0 where the token was left out of the loss).
         keep: whether it answers a keep row.
+        choices: at each of the first tokens, what else student and teacher considered; empty where that is not known.
     """
 
     row: str
@@ -24,6 +38,24 @@ class RolloutSample:
     tokens: tuple[str, ...]
     divergence: tuple[float, ...]
     keep: bool = False
+    choices: tuple[TokenChoices, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {name: getattr(self, name) for name in _SAMPLE_FIELDS}
+        # By hand: `asdict` takes longer over these many small tuples than the step's own bookkeeping.
+        values["choices"] = [{"student": c.student, "teacher": c.teacher} for c in self.choices]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RolloutSample:
+        """The inverse of `to_dict`, after a passage through JSON too."""
+        lists = {name: tuple(values[name]) for name in ("tokens", "divergence")}
+        choices = tuple(TokenChoices.from_dict(c) for c in values.get("choices", ()))
+        return cls(**{**values, **lists, "choices": choices})
+
+
+_SAMPLE_FIELDS = ("row", "prompt", "text", "tokens", "divergence", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +175,9 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 def to_dict(event: Event) -> dict[str, Any]:
     """A dictionary of plain values with the event's kind under `event`."""
+    if isinstance(event, Step):
+        values = asdict(replace(event, samples=()))
+        return {"event": "step", **values, "samples": [sample.to_dict() for sample in event.samples]}
     return {"event": _NAMES[type(event)], **asdict(event)}
 
 
@@ -153,10 +188,7 @@ def from_dict(values: dict[str, Any]) -> Event:
     if name not in _KINDS:
         raise ValueError(f"unknown event {name!r}")
     if name == "step":
-        samples = values.pop("samples", ())
-        made = tuple(
-            RolloutSample(**{**s, "tokens": tuple(s["tokens"]), "divergence": tuple(s["divergence"])}) for s in samples
-        )
+        made = tuple(RolloutSample.from_dict(sample) for sample in values.pop("samples", ()))
         return Step(**values, samples=made)
     for key in ("skill", "retention", "base", "teacher", "probes"):
         if isinstance(values.get(key), dict):
