@@ -1,10 +1,10 @@
-# `make lesson` teaches the bundled model a language; `make test` runs the tests. Each sets up what it needs, once.
+# `make app` opens the workbench, `make lesson` teaches the bundled model a language; `make test` runs the tests. Each sets up what it needs, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lesson test lint format benchmark clean
+.PHONY: help setup app lesson test lint format benchmark clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)" $(TORCH_INDEX)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[test]"
 	@touch $@
+
+app: setup  ## open the workbench in the browser, on the bundled model
+	$(BIN)/workbench app
 
 lesson: setup  ## teach the bundled model a language it has never seen, and see what changed
 	$(BIN)/workbench teach sample_data/zorbic.jsonl --beside-sft

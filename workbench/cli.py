@@ -1,4 +1,4 @@
-"""The `workbench` command: check, teach, resume, runs, compare, export, probes.
+"""The `workbench` command: the app, check, teach, resume, runs, compare, export, probes.
 
 Every command takes --json: one JSON object on standard output and nothing else there. Progress and messages for
 people go to standard error. Exit status: 0 done, 2 the input is wrong, 1 anything else.
@@ -17,6 +17,7 @@ from typing import Any
 from workbench.errors import InputError, WorkbenchError
 
 COMMANDS = {
+    "app": "The workbench in the browser; plain `workbench` is the same.",
     "check": "Before any training: can the model do it when shown how, and not otherwise?",
     "teach": "Teach a model from demonstrations, and measure what it learned and what it forgot.",
     "resume": "Go on with a run that was stopped or killed.",
@@ -61,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments and arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0
-    name, rest = arguments[0], arguments[1:]
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("app", [])
     if name == "--version":
         from workbench.runs.session import versions
 
@@ -97,10 +98,10 @@ def _overview() -> str:
         [
             "Teach a language model a skill from demonstrations, and see what it forgot.",
             "",
-            "usage: workbench COMMAND ... [--json]",
+            "usage: workbench [COMMAND ... [--json]]",
             "",
             *lines,
             "",
-            "Try: workbench teach sample_data/zorbic.jsonl",
+            "Try: workbench, or without a browser: workbench teach sample_data/zorbic.jsonl",
         ]
     )

@@ -1,0 +1,179 @@
+"""What every page is given: the runs, the worker, what the person entered, and how a page keeps itself up to date."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.app.drafts import Draft
+from workbench.events import Event, Step, from_dict
+from workbench.runs import Run, open_run
+from workbench.runs.folder import check_name
+from workbench.worker import Worker
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+Cursor = dict[str, Any]
+"""What one browser session has been shown already. A page's keys begin with its name: `teach.version`."""
+
+Load = Callable[[], Sequence[Any]]
+Tick = Callable[[Cursor], Sequence[Any]]
+
+
+@dataclass
+class Desk:
+    """One for each server. Every method may be called from any thread.
+
+    Attributes:
+        runs: the folder of runs, absolute.
+        worker: the process that owns the model.
+        drafts: what the person entered.
+        tasks: what pages have going on the server, such as the check; a key is a page's name.
+    """
+
+    runs: Path
+    worker: Worker
+    drafts: Draft
+    tasks: dict[str, Any] = field(default_factory=dict)
+    _logs: dict[str, _Log] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def at(cls, runs: Path, worker: Worker) -> Desk:
+        """A desk over a folder of runs; the draft is read from it. The worker is not started here."""
+        runs = runs.expanduser().absolute()
+        return cls(runs, worker, Draft(runs / ".draft"))
+
+    def run(self, name: str) -> Run:
+        """A run of the folder. Raises InputError if there is none, or the name is no run's name but a path."""
+        return open_run(check_name(name), self.runs)
+
+    def events(self, name: str) -> list[Event]:
+        """What happened in a run so far; only what was added since the last call is read.
+
+        Steps come without their samples, which would fill the memory: see `step`.
+        """
+        return self._log(name).events()
+
+    def step(self, name: str, step: int) -> Step | None:
+        """One step of a run, with its samples; None if it is not there (yet)."""
+        return self._log(name).step(step)
+
+    def _log(self, name: str) -> _Log:
+        path = self.run(name).log.path
+        with self._lock:
+            return self._logs.setdefault(name, _Log(path))
+
+
+class _Log:
+    """The events of one run, read on from where the last reading ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._events: list[Event] = []
+        self._places: dict[int, tuple[int, int]] = {}  # step -> where its line begins and how long it is
+        self._offset = 0
+        self._file = -1
+
+    def events(self) -> list[Event]:
+        with self._lock:
+            self._read_on()
+            return list(self._events)
+
+    def step(self, step: int) -> Step | None:
+        with self._lock:
+            self._read_on()
+            place = self._places.get(step)
+            if place is None:
+                return None
+            with self._path.open("rb") as file:
+                file.seek(place[0])
+                event = from_dict(json.loads(file.read(place[1])))
+            return event if isinstance(event, Step) else None
+
+    def _read_on(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                about = file.seek(0, 2), self._path.stat().st_ino
+                if about[0] < self._offset or about[1] != self._file:
+                    self._forget()  # another run has taken the place of this one
+                    self._file = about[1]
+                file.seek(self._offset)
+                added = file.read()
+        except OSError:
+            self._forget()
+            return
+        for line in added[: added.rfind(b"\n") + 1].splitlines(keepends=True):
+            try:
+                event = from_dict(json.loads(line))
+            except (ValueError, TypeError, KeyError):
+                event = None  # a damaged line; `Run.summary` says so in the list of runs
+            if isinstance(event, Step):
+                self._places[event.step] = (self._offset, len(line))
+                event = replace(event, samples=())
+            if event is not None:
+                self._events.append(event)
+            self._offset += len(line)
+
+
+@dataclass
+class Shared:
+    """What the pages share. `server.build` makes it, calls each page's `build(desk, shared)`, and wires what they said.
+
+    A page keeps itself up to date in two ways:
+
+        def restore(desk) -> list: ...               # everything, from disk
+        def poll(desk, cursor) -> list: ...          # gr.skip() for what has not changed
+
+        shared.on_load(partial(restore, desk), [table, verdict])
+        shared.on_tick(partial(poll, desk), [verdict], tab="check")
+
+    `on_load` is for refresh, second tab and restart. `on_tick` is asked once a second, for all pages in one request;
+    `cursor` is a dictionary that lives as long as the browser's session and is empty after each load: remember there
+    what was shown last (`cursor["check.version"]`), and give `gr.skip()` for each output that need not change. With
+    `tab` it is asked only while that tab is in view; what changed meanwhile shows as soon as it comes into view.
+    Neither may wait for anything. One output may be named by several of them.
+
+    `remember` keeps what is typed into a field, so that it outlives a refresh and a restart.
+
+    Attributes:
+        tabs: to change the tab: an event with `shared.tabs` among its outputs returns `gr.Tabs(selected="teach")`.
+        status: the status line; it is kept up to date by itself.
+    """
+
+    desk: Desk
+    tabs: gr.Tabs
+    status: gr.HTML
+    timer: gr.Timer
+    loads: list[tuple[Load, list[Any]]] = field(default_factory=list)
+    ticks: list[tuple[Tick, list[Any], str | None]] = field(default_factory=list)
+
+    def on_load(self, function: Load, outputs: Sequence[Any]) -> None:
+        """Have `function()` give a value for each of `outputs` whenever the page is loaded."""
+        self.loads.append((function, list(outputs)))
+
+    def on_tick(self, function: Tick, outputs: Sequence[Any], tab: str | None = None) -> None:
+        """Have `function(cursor)` give an update for each of `outputs` once a second."""
+        self.ticks.append((function, list(outputs), tab))
+
+    def remember(self, component: Any, key: str) -> None:
+        """Keep what is typed into a text field under `key` (page name first)."""
+        component.input(
+            lambda text: self.desk.drafts.type(key, text),
+            component,
+            None,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+        self.on_load(lambda: [self.desk.drafts.typed(key)], [component])

@@ -1,0 +1,9 @@
+"""The page Model: which model."""
+
+from __future__ import annotations
+
+from workbench.app.desk import Desk, Shared
+
+
+def build(desk: Desk, shared: Shared) -> None:
+    """Declare the page's components and wire their handlers; called inside its tab."""

@@ -1,0 +1,296 @@
+"""The pages put together, and served: `workbench` or `python -m workbench app`.
+
+    build(desk)      all pages, as Gradio blocks
+    make_app(desk)   the same behind the guard, as a FastAPI app
+    serve(options)   the worker, the app and a web server, until Ctrl-C
+
+The server owns no model and keeps nothing that is not in the folder of runs: a page is a view of that folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Read when gradio is imported: no message goes home, and no summary of past events is kept.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
+os.environ["GRADIO_MCP_SERVER"] = "False"
+os.environ.pop("GRADIO_VIBE_MODE", None)
+
+from workbench.app.desk import Cursor, Desk, Shared  # noqa: E402
+from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
+from workbench.errors import InputError, WorkbenchError  # noqa: E402
+from workbench.worker import Worker  # noqa: E402
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from fastapi import FastAPI
+
+PORT = 7860
+UPLOAD = "20mb"
+PAGES = ("Examples", "Check", "Teach", "Compare", "Runs", "Model")
+SENTENCE = "Teach a language model a skill from your examples, watch it learn, and see what it forgot."
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the app is started.
+
+    Attributes:
+        port: None takes the first free one from `PORT` on.
+        auth: who may enter, as `user:password`.
+        worker: how to start the worker process; None for the real one.
+    """
+
+    runs: Path
+    host: str = "127.0.0.1"
+    port: int | None = None
+    model: str = "pocket"
+    auth: str | None = None
+    share: bool = False
+    worker: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.auth is not None and (":" not in self.auth or not all(self.auth.split(":", 1))):
+            raise InputError("--auth needs a name and a password.", "Write --auth NAME:PASSWORD.")
+        if self.auth is None and (self.share or not is_loopback(self.host)):
+            asked = "--share" if self.share else f"--host {self.host}"
+            raise InputError(
+                f"{asked} lets others reach this workbench, and whoever reaches it can teach, delete and read runs.",
+                "Add --auth NAME:PASSWORD, or leave it out to work on this machine alone.",
+            )
+        if self.port is not None and not 0 <= self.port < 65536:
+            raise InputError(f"--port is {self.port}.", "Give it a number between 1 and 65535.")
+
+
+def build(desk: Desk) -> gr.Blocks:
+    """All pages."""
+    import gradio as gr
+
+    from workbench.app import check, compare, examples, model, runs, status, teach
+
+    pages = dict(zip(PAGES, (examples, check, teach, compare, runs, model), strict=True))
+    with gr.Blocks(title="SDFT Workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+        gr.HTML(f"<h1>SDFT Workbench</h1><p>{SENTENCE}</p>", elem_id="heading", padding=False)
+        line = gr.HTML(status.status_html(desk), elem_id="status", padding=False, js_on_load=_LIVE)
+        steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
+        timer = gr.Timer(1.0)
+        cursor = gr.State({})
+        with gr.Tabs(elem_id="pages") as tabs:
+            shared = Shared(desk, tabs, line, timer)
+            shared.on_load(lambda: [status.status_html(desk), status.steps_html(desk)], [line, steps])
+            shared.on_tick(lambda seen: status.poll(desk, seen, gr.skip()), [line, steps])
+            for name, page in pages.items():
+                with gr.Tab(name, id=name.lower()) as tab:
+                    page.build(desk, shared)
+                tab.select(partial(_enter, name.lower()), cursor, cursor, **_QUIET)
+        _wire(blocks, shared, cursor)
+    return blocks
+
+
+_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+# A reader of the screen hears a change only in a region that was there before it, so the mark is on what stays.
+_LIVE = """
+const place = element.closest('#status') || element;
+place.setAttribute('role', 'status');
+place.setAttribute('aria-live', 'polite');
+"""
+
+
+def _enter(tab: str, cursor: Cursor) -> Cursor:
+    return {**cursor, "tab": tab}
+
+
+def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
+    """One request for everything that is loaded, and one a second for everything that changes."""
+    import gradio as gr
+
+    def load(seen: Cursor) -> list[Any]:
+        # The cursor is emptied: this page has been shown nothing yet.
+        return [{"tab": seen.get("tab", "examples")}, *gather([(f, len(o)) for f, o in shared.loads], gr.skip())]
+
+    def tick(seen: Cursor) -> list[Any]:
+        view = seen.get("tab", "examples")
+        asked = [
+            (partial(function, seen) if tab in (None, view) else None, len(outputs))
+            for function, outputs, tab in shared.ticks
+        ]
+        return [seen, *gather(asked, gr.skip())]
+
+    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
+    shared.timer.tick(tick, cursor, [cursor, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
+
+
+def _distinct(registered: Sequence[tuple[Any, list[Any]]]) -> list[Any]:
+    return [output for _, outputs in registered for output in outputs]
+
+
+def gather(asked: Sequence[tuple[Any, int]], unchanged: Any) -> list[Any]:
+    """What functions give, one after the other. One that fails does not keep the others from being shown.
+
+    Args:
+        asked: each function (None: not now) with how many values it gives.
+        unchanged: stands for a value that need not be shown again.
+    """
+    values: list[Any] = []
+    for function, count in asked:
+        given: list[Any] | None = None
+        if function is not None:
+            try:
+                given = list(function())
+                if len(given) != count:
+                    raise ValueError(f"{function} gave {len(given)} values for {count} outputs")
+            except Exception:
+                _log.exception("A part of the page could not be brought up to date")
+                given = None
+        values += given if given is not None else [unchanged] * count
+    return values
+
+
+def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share: bool = False) -> FastAPI:
+    """The pages behind the guard."""
+    import gradio as gr
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from workbench.app import theme
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # The one that is added last is asked first.
+    app.add_middleware(SameOrigin)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(host, share), www_redirect=False)
+    return gr.mount_gradio_app(
+        app,
+        build(desk),
+        path="/",
+        server_name=host,
+        footer_links=["api"],
+        run_history=False,
+        auth=None if auth is None else partial(_admit, auth),
+        allowed_paths=[],
+        blocked_paths=[str(desk.runs)],
+        show_error=True,
+        max_file_size=UPLOAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=theme.theme(),
+        css=theme.css(),
+    )
+
+
+def _admit(auth: str, user: str, password: str) -> bool:
+    """Whether these are the right name and password; a wrong guess costs a second."""
+    right = secrets.compare_digest(f"{user}:{password}".encode(), auth.encode())
+    if not right:
+        time.sleep(1.0)
+    return right
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A socket to be served on.
+
+    Raises:
+        InputError: the port is taken (the next free one is named), or the address is none of this machine.
+    """
+    first = PORT if port is None else port
+    for number in range(first, min(first + 100, 65536)):
+        try:
+            found = _bind(host, number)
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno not in _TAKEN:
+                raise InputError(
+                    f"{host}:{number} cannot be listened on: {error}.", "Choose another --host."
+                ) from error
+            continue
+        if number == first or port is None:
+            if number != first:
+                print(f"Port {first} is taken by another program, so port {number} is used.", file=sys.stderr)
+            return found
+        found.close()
+        raise InputError(f"Port {first} is taken by another program.", f"Port {number} is free: --port {number}")
+    raise InputError(f"The ports from {first} on are taken.", "Name a free one with --port.")
+
+
+_TAKEN = (13, 48, 98, 10013, 10048)  # taken, or not for everybody; on Linux, macOS and Windows
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host.strip("[]"), port))
+        made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def serve(options: Options) -> None:
+    """Start the worker and serve the pages until Ctrl-C; then end both in order."""
+    runs = options.runs.expanduser().absolute()
+    if runs.exists() and not runs.is_dir():
+        raise InputError(f"{runs} is a file, not a folder of runs.", "Name a folder with --runs DIR.")
+    sock = listen(options.host, options.port)
+    worker = Worker(runs, options.model, options.worker)
+    worker.start()  # the model is loaded while this process imports gradio
+    # Uploads and files to be fetched; gone when the server is.
+    cache = tempfile.mkdtemp(prefix="workbench-")
+    os.environ["GRADIO_TEMP_DIR"] = cache
+    # As Ctrl-C, so that a server that is told to end also closes its worker in order.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run(options, Desk.at(runs, worker), sock)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        print("Closing: the model is being told to save and end.", file=sys.stderr)
+        worker.close()
+        sock.close()
+        shutil.rmtree(cache, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(options: Options, desk: Desk, sock: socket.socket) -> None:
+    import uvicorn
+
+    app = make_app(desk, options.host, options.auth, options.share)
+    port = sock.getsockname()[1]
+    shown = "localhost" if options.host in ("0.0.0.0", "::") else options.host
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none")
+    server = uvicorn.Server(config)
+    print(f"The workbench is at http://{f'[{shown}]' if ':' in shown else shown}:{port}", flush=True)
+    print("Leave this window open; Ctrl-C ends it.", file=sys.stderr)
+    if options.share:
+        print(f"For others, for a week at most: {_tunnel(port)}", flush=True)
+    server.run(sockets=[sock])
+
+
+def _tunnel(port: int) -> str:
+    from gradio.networking import setup_tunnel
+
+    try:
+        return str(setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None))
+    except Exception as error:
+        raise WorkbenchError(
+            f"No public address could be had: {error}.", "Check the network, or leave --share out."
+        ) from error
