@@ -12,8 +12,10 @@ nothing is lost on a refresh, a restart or kill -9.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.demonstrations import Demonstration, Split, split
+from workbench.demonstrations import Demonstration, Split, split, write
 from workbench.demonstrations.lenient import problem_of, row_from
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
@@ -177,8 +179,6 @@ class Draft:
 
     def fingerprint(self) -> str:
         """What a check depends on, as a short text: it no longer holds when this has changed."""
-        import hashlib
-
         parts = [
             self.rows,
             self._choices.scorer,
@@ -186,6 +186,19 @@ class Draft:
             self._choices.settings.get("rollout"),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode()).hexdigest()[:16]
+
+    def files(self) -> tuple[Path, Path | None]:
+        """Write the good rows, and the questions to keep if there are any, as files that every command reads."""
+        kept = [Demonstration.from_dict(dict(row)) for row in self.keep]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.") or "examples"
+        with self._lock, clear_disk_errors(self.folder):
+            folder = self.folder / "files"
+            folder.mkdir(parents=True, exist_ok=True)
+            rows, keep = folder / f"{name}.jsonl", folder / f"{name}.keep.jsonl"
+            write(self.good, rows)
+            if kept:
+                write(kept, keep)
+        return rows, keep if kept else None
 
     # Changes of rows and keep list, which `undo` takes back
 

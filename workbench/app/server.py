@@ -101,7 +101,8 @@ def build(desk: Desk) -> gr.Blocks:
                     page.build(desk, shared)
                 tab.select(partial(_enter, name.lower()), cursor, cursor, **_QUIET)
         _wire(blocks, shared, cursor)
-    return blocks
+    made: gr.Blocks = blocks
+    return made
 
 
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -176,7 +177,7 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
     # The one that is added last is asked first.
     app.add_middleware(SameOrigin)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(host, share), www_redirect=False)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         build(desk),
         path="/",
@@ -194,6 +195,7 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
         theme=theme.theme(),
         css=theme.css(),
     )
+    return app
 
 
 def _admit(auth: str, user: str, password: str) -> bool:
