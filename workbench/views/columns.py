@@ -1,0 +1,86 @@
+"""Answers beside each other: of base, teacher and student to one question, and of all to many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from workbench.views.text import escape, plain, shown
+
+ROLES = ("base", "teacher", "student")
+TITLES = {
+    "base": "Base: the model as it was",
+    "teacher": "Teacher: the base with an example",
+    "student": "Student: what was taught",
+}
+CHANGES = ("forgotten", "learned", "still wrong", "still right")
+"""What became of a question between base and student, in the order in which a table shows them."""
+
+
+def answer_column(
+    role: str,
+    text: str | Sequence[str],
+    note: str = "",
+    right: bool | None = None,
+    elem_id: str = "",
+    title: str = "",
+) -> str:
+    """HTML of one answer, or of several to the same question.
+
+    Args:
+        note: time and tokens, say.
+        right: marks it; None where that is not known.
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    marks = {True: '<span class="wb-right">\u2713 right</span>', False: '<span class="wb-wrong">\u2717 wrong</span>'}
+    mark = "" if right is None else " " + marks[right]
+    identity = f' id="{escape(elem_id)}"' if elem_id else ""
+    bodies = "".join(f'<div class="wb-text" dir="auto">{shown(t, 20_000)}</div>' for t in texts)
+    name = title or TITLES.get(role, role)
+    return (
+        f'<div class="wb wb-answer"{identity}><div class="wb-title">{escape(name)}{mark}</div>{bodies}'
+        f'<div class="wb-note">{escape(note)}</div></div>'
+    )
+
+
+def three_columns(
+    answers: Mapping[str, str | Sequence[str]],
+    notes: Mapping[str, str] | None = None,
+    right: Mapping[str, bool | None] | None = None,
+) -> str:
+    """HTML of the answers of base, teacher and student beside each other (below each other where it is narrow)."""
+    notes, right = notes or {}, right or {}
+    made = [
+        answer_column(role, answers[role], notes.get(role, ""), right.get(role), f"answer-{role}")
+        for role in ROLES
+        if role in answers
+    ]
+    return f'<div class="wb-columns">{"".join(made)}</div>'
+
+
+def change(row: Mapping[str, Any]) -> str:
+    """What became of one question of a list that all have answered: one of `CHANGES`."""
+    if row["base_right"] == row["student_right"]:
+        return "still right" if row["student_right"] else "still wrong"
+    return "learned" if row["student_right"] else "forgotten"
+
+
+def changed_first(rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Plain rows for a table: change, question, right answer, base, teacher, student; the forgotten ones first."""
+    ordered = sorted(rows, key=lambda row: CHANGES.index(change(row)))
+    return [
+        [
+            change(row),
+            plain(str(row["question"])),
+            plain(str(row["answer"] or "")),
+            *(_marked(row.get(role), row.get(f"{role}_right")) for role in ROLES),
+        ]
+        for row in ordered
+    ]
+
+
+def _marked(text: Any, right: Any) -> str:
+    if text is None:
+        return ""
+    sign = {True: "\u2713 ", False: "\u2717 "}.get(right, "")
+    return sign + plain(str(text))

@@ -1,0 +1,86 @@
+"""Shares as bars with their numbers: what was learned, and what is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.events import Checked, Evaluated, Event, Measure
+from workbench.views.text import escape, percent
+
+SKILL = "Skill: held-out questions right"
+RETENTION = "Retention: still right of what it knew"
+
+
+def meter(
+    label: str,
+    measure: Measure | None,
+    elem_id: str,
+    note: str = "",
+    mark: tuple[float, str] | None = None,
+) -> str:
+    """HTML of one bar with `93% (56 of 60, 84-97%)`. The 95% interval is the thin line on the bar.
+
+    Args:
+        note: a few words below it.
+        mark: a share to compare with, and what it is; a notch in the bar.
+    """
+    text = said(measure)
+    value = 0 if measure is None else round(measure.value * 100)
+    line = notch = ""
+    if measure is not None:
+        left, right = measure.low * 100, measure.high * 100
+        line = f'<span class="wb-interval" style="left:{left:.1f}%;width:{max(right - left, 0.5):.1f}%"></span>'
+    if mark is not None:
+        notch = f'<span class="wb-notch" style="left:{mark[0] * 100:.1f}%"></span>'
+        note = f"{note} Notch: {mark[1]}, {percent(mark[0])}.".strip()
+    return (
+        f'<div class="wb wb-meter" id="{escape(elem_id)}"><div class="wb-meter-head"><span>{escape(label)}</span>'
+        f"<b>{escape(text)}</b></div>"
+        f'<div class="wb-bar" role="meter" aria-label="{escape(label)}" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{value}" aria-valuetext="{escape(text)}">'
+        f'<span class="wb-fill wb-{escape(elem_id)}" style="width:{value}%"></span>{line}{notch}</div>'
+        f'<div class="wb-note">{escape(note)}</div></div>'
+    )
+
+
+def said(measure: Measure | None) -> str:
+    """`93% (56 of 60, 84-97%)`: the share, its count and its 95% interval."""
+    if measure is None or not measure.n:
+        return "not measured yet"
+    right = round(measure.value * measure.n)
+    low, high = measure.low * 100, measure.high * 100
+    return f"{percent(measure.value)} ({right} of {measure.n}, {low:.0f}-{high:.0f}%)"
+
+
+def latest(events: Sequence[Event]) -> tuple[Measure | None, Measure | None, int]:
+    """Skill, retention and the step at which they were measured (0: before teaching)."""
+    for event in reversed(events):
+        if isinstance(event, Evaluated):
+            return event.skill, event.retention, event.step
+    checked = before(events)
+    if checked is None:
+        return None, None, 0
+    known = checked.probes
+    count = round(known.value * known.n) if known is not None else 0
+    return checked.base, Measure(1.0, count, 1.0, 1.0) if count else None, 0
+
+
+def before(events: Sequence[Event]) -> Checked | None:
+    """The measurement before teaching; it is among the first events of a run."""
+    return next((e for e in events[:8] if isinstance(e, Checked)), None)
+
+
+def skill_and_retention(events: Sequence[Event]) -> str:
+    """Both meters of a run as it stands, with the ids `skill` and `retention`."""
+    skill, retention, step = latest(events)
+    checked = before(events)
+    teacher = None if checked is None or checked.teacher is None else checked.teacher.value
+    when = f"Measured at step {step}." if step else "Before teaching." if checked else ""
+    mark = None if teacher is None else (teacher, "what it can do when shown an example")
+    base = "" if checked is None or checked.base is None or not step else f" Before: {percent(checked.base.value)}."
+    return (
+        '<div class="wb-pair">'
+        + meter(SKILL, skill, "skill", when + base, mark)
+        + meter(RETENTION, retention, "retention", when)
+        + "</div>"
+    )
