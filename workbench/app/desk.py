@@ -148,6 +148,7 @@ class Shared:
     Attributes:
         tabs: to change the tab: an event with `shared.tabs` among its outputs returns `gr.Tabs(selected="teach")`.
         status: the status line; it is kept up to date by itself.
+        parts: components of a page that a later one fills in, such as Compare's `question`.
     """
 
     desk: Desk
@@ -156,6 +157,7 @@ class Shared:
     timer: gr.Timer
     loads: list[tuple[Load, list[Any]]] = field(default_factory=list)
     ticks: list[tuple[Tick, list[Any], str | None]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
 
     def on_load(self, function: Load, outputs: Sequence[Any]) -> None:
         """Have `function()` give a value for each of `outputs` whenever the page is loaded."""

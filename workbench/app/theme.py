@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
 import gradio as gr
+
+from workbench.views.css import CSS as VIEWS
 
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
@@ -38,9 +37,7 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """The frame's rules, and those of the views."""
-    found = importlib.util.find_spec("workbench.views.css") if importlib.util.find_spec("workbench.views") else None
-    views = importlib.import_module("workbench.views.css").CSS if found else ""
-    return FRAME + views
+    return FRAME + VIEWS
 
 
 FRAME = """
@@ -60,6 +57,30 @@ ol.steps .step span { color: var(--body-text-color-subdued); }
 ol.steps .step-done { border-color: #15803d; }
 ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .dark ol.steps .step-done b::after { color: #4ade80; }
+.note { padding: .5rem .8rem; border-left: 4px solid var(--neutral-400); background: var(--background-fill-secondary);
+  color: var(--body-text-color); overflow-wrap: anywhere; }
+.note p { margin: .1rem 0; white-space: pre-wrap; }
+.note-done { border-color: #15803d; }
+.note-info { border-color: #1d4ed8; }
+.note-wrong { border-color: #b91c1c; }
+.note-wrong p:first-child { font-weight: 600; }
+.note-plain { border: 0; background: none; padding: 0; color: var(--body-text-color-subdued); font-size: .9rem; }
+.note progress { vertical-align: middle; width: 12rem; max-width: 100%; }
+.verdict { padding: .6rem 1rem; border: 1px solid var(--border-color-primary); border-left-width: 8px; border-radius: 6px;
+  color: var(--body-text-color); overflow-wrap: anywhere; }
+.verdict h3 { margin: 0 0 .2rem; font-size: 1.15rem; }
+.verdict p { margin: .2rem 0; }
+.verdict-ready { border-left-color: #15803d; }
+.verdict-weak { border-left-color: #b45309; }
+.verdict-cannot { border-left-color: #b91c1c; }
+.check-meters { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
 .visually-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+.compare-line { margin: .2rem 0; overflow-wrap: anywhere; color: var(--body-text-color); }
+.compare-wrong { padding: .4rem .8rem; border-left: 4px solid #b91c1c; background: var(--background-fill-secondary); }
+.compare-heading { font-size: 1.15rem; margin: 1rem 0 0; }
+.compare-turns { margin: 0; padding-left: 1.2rem; }
+.compare-turns li { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.compare-skills caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+.compare-facts { margin: .2rem 0; }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 """
