@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.export import export_run
+from workbench.export.card import model_card
 from workbench.models import load
 from workbench.runs import Run
 from workbench.runs.session import Request, Session, begin, student_at
@@ -57,6 +58,7 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and rows[0]["privileged_context"] == run.rows("teaching")[0].demonstration
     script = (folder / "train.py").read_text()
+    assert '{"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else None' in script
     assert "distillation_alpha=0.0" in script and "num_loss_tokens_to_skip=3" in script and "max_steps=3" in script
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -67,6 +69,15 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
     before = base(input_ids=IDS).logits
     after = PeftModel.from_pretrained(base, folder / "output")(input_ids=IDS).logits
     assert float((after - before).abs().max()) > 1e-4
+
+
+def test_the_card_of_the_bundled_model_can_be_run_as_it_stands(run: Run) -> None:
+    config = run.config
+    assert f"from_pretrained({config['model']!r})" in model_card(run, "adapter")
+    (run.path / "config.json").write_text(json.dumps({**config, "model": "pocket"}))
+    card = model_card(run, "adapter")
+    assert "from workbench.pocket import WEIGHTS\n\nbase = AutoModelForCausalLM.from_pretrained(WEIGHTS)" in card
+    assert "base_model:" not in card
 
 
 def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_checkpoint_is_found_damaged_by_a_single_bit(tmp_path: Path) -> None:
     (path / "state.safetensors").write_bytes(content)
     with pytest.raises(RunError, match="was changed after it was saved"):
         checkpoints.load(tmp_path, 5)
-    with pytest.raises(RunError, match="no checkpoint of step 7.\nThere are checkpoints of steps 5"):
+    with pytest.raises(InputError, match="no checkpoint of step 7.\nThere are checkpoints of steps 5"):
         checkpoints.load(tmp_path, 7)
     checkpoints.save(tmp_path, 5, {"a": torch.zeros(2)}, events=10, settled=False)
     assert checkpoints.load(tmp_path, 5).events == 10

@@ -32,7 +32,8 @@ def save_adapter(roles: Roles, folder: Path, before: Path | None = None) -> None
     """Write the student's adapter to `folder`, whole or not at all, together with the one it goes on from."""
     making = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
-    roles.student.save_pretrained(str(making), safe_serialization=True)
+    # Only the adapter: PEFT would look the base up on the hub to see whether its vocabulary was changed.
+    roles.student.save_pretrained(str(making), safe_serialization=True, save_embedding_layers=False)
     (making / "README.md").unlink(missing_ok=True)
     if before is not None:
         _join(before, making)

@@ -6,6 +6,7 @@ model could take over a machine.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ POCKET = "pocket"
 """The name of the bundled model."""
 
 _FALLBACK_LENGTH = 2048
+_HUB_SECONDS = 10
+_MEBIBYTE = 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -31,7 +34,7 @@ class LoadedModel:
     """A causal language model ready for use, frozen and in evaluation mode.
 
     Attributes:
-        name: what the user asked for; `pocket`, a hub id or a folder.
+        name: `pocket`, a hub id, or a folder's whole path (`full_name`).
         revision: the commit of a hub model, None otherwise.
     """
 
@@ -85,13 +88,17 @@ def load(name: str = POCKET, *, revision: str | None = None, dtype: str = "auto"
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = _source(name)
+    here_only = source == name and not Path(source).is_dir() and not _hub_answers(name, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _readable_errors(name), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    with _readable_errors(name, here_only), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=False, local_files_only=here_only
+        )
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             trust_remote_code=False,
+            local_files_only=here_only,
             use_safetensors=True,
             dtype=_dtype(dtype, device),
             attn_implementation="sdpa",
@@ -99,7 +106,33 @@ def load(name: str = POCKET, *, revision: str | None = None, dtype: str = "auto"
     model.requires_grad_(False)
     model.eval().to(device)
     commit = getattr(model.config, "_commit_hash", None)
-    return LoadedModel(model, tokenizer, name, commit)
+    return LoadedModel(model, tokenizer, full_name(name), commit)
+
+
+def full_name(name: str) -> str:
+    """A name that means the same model from any working directory: a folder's is its whole path."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name != POCKET and path.is_dir() else name
+
+
+def weights_mark(name: str) -> str | None:
+    """A short mark of the weights behind a name, to notice later that they were changed; None for a hub model.
+
+    A hub model is pinned by its commit. Of a folder and of the bundled model the size, the beginning and the end of
+    each weight file are hashed: all of them would take long, and training changes every part.
+    """
+    source = Path(_source(name))
+    if not source.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(source.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_MEBIBYTE))
+            file.seek(max(0, size - _MEBIBYTE))
+            digest.update(file.read(_MEBIBYTE))
+    return digest.hexdigest()[:16]
 
 
 def _source(name: str) -> str:
@@ -152,19 +185,53 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return known[name]
 
 
+def _hub_answers(name: str, revision: str | None) -> bool:
+    """Whether the hub can be reached; asked once and briefly, where transformers would go on trying for a minute.
+
+    Raises:
+        InputError: the hub says that there is no such model or revision, or that it wants a token.
+    """
+    from huggingface_hub import HfApi, constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    advice = "Check the name on huggingface.co, or use --model pocket or a folder on this disk."
+    try:
+        HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"The model {name} has no revision {revision!r}.", advice) from error
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"The model {name} asks for its terms to be accepted first.",
+            "Accept them on huggingface.co, then: hf auth login.",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        problem = f"There is no model {name} on huggingface.co that can be seen without a token."
+        raise InputError(problem, advice) from error
+    except errors.HFValidationError as error:
+        raise InputError(f"{name!r} is neither a folder nor a Hugging Face id.", advice) from error
+    except Exception:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the model
+        return False
+    return True
+
+
 @contextmanager
-def _readable_errors(name: str) -> Iterator[None]:
-    """Turn what transformers and the hub raise into a sentence and a next step."""
+def _readable_errors(name: str, here_only: bool) -> Iterator[None]:
+    """Turn what transformers, safetensors and the hub raise into a sentence and a next step."""
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - a broken model makes its readers raise anything
+        if here_only and isinstance(error, OSError):
+            raise InputError(
+                f"The model {name} could not be loaded: it is not on this disk, and huggingface.co was not reached.",
+                "Check the name and the network; with no network use --model pocket or a folder on this disk.",
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"The model {name} could not be loaded: {first}",
-            "Check the name and the network; with no network use --model pocket or a folder on this disk. "
-            "Only safetensors weights of architectures that transformers knows are read.",
+            "Download it again. Only safetensors weights of architectures that transformers knows are read.",
         ) from error
 
 

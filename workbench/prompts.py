@@ -127,10 +127,16 @@ class Prompts:
             room: tokens kept free for the completion.
 
         Raises:
-            InputError: a prompt is longer than `limit - room`, or a text holds one of the tokenizer's special
-                tokens, which could forge a turn of the conversation. All such rows are counted, some named.
+            InputError: no room is left, a prompt is longer than `limit - room`, or a text holds one of the
+                tokenizer's special tokens, which could forge a turn of the conversation. All rows that are too long
+                are counted, some named.
         """
         rows = list(rows)
+        if limit - room < 1:
+            raise InputError(
+                f"An answer of up to {room} tokens leaves no room for a question: the model reads {limit} in all.",
+                "Lower the longest answer (--max-new-tokens).",
+            )
         self._refuse_special_tokens(rows)
         tokens = [self.tokenise(row) for row in rows]
         self._refuse_long(

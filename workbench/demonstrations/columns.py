@@ -122,7 +122,8 @@ def _require(table: Table, chosen: dict[str, str], need: tuple[str, ...], excuse
         if name not in chosen and not (name == "demonstration" and excused):
             raise InputError(
                 f"{table.source} has no column for the {name}. Its columns are: {', '.join(table.columns) or 'none'}.",
-                f"Name it with --{name}-column, or rename it to one of {', '.join(ALIASES[name][:6])}.",
+                (f"Name it with --{name}-column, or rename" if "demonstration" in need else "Rename")
+                + f" it to one of {', '.join(ALIASES[name][:6])}.",
             )
 
 

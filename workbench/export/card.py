@@ -6,14 +6,15 @@ import json
 from typing import Any
 
 from workbench.events import Checked, Evaluated, Measure
+from workbench.models import POCKET
 from workbench.runs import Run
 
 _USE = {
     "adapter": """```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-
-base = AutoModelForCausalLM.from_pretrained({model!r})
+{imported}
+base = AutoModelForCausalLM.from_pretrained({model})
 model = PeftModel.from_pretrained(base, ".")
 ```""",
     "merged": """```python
@@ -34,9 +35,11 @@ def model_card(run: Run, kind: str) -> str:
     config = run.config
     settings = config["settings"]
     # The bundled model has no id on the hub; its folder is what other programs load.
-    model = "the folder of workbench.pocket.WEIGHTS" if config["model"] == "pocket" else config["model"]
+    is_pocket = config["model"] == POCKET
+    model = "WEIGHTS" if is_pocket else repr(config["model"])
+    imported = "\nfrom workbench.pocket import WEIGHTS\n" if is_pocket else ""
     front = ["---", "library_name: " + ("peft" if kind == "adapter" else "transformers")]
-    if config["model"] != "pocket":
+    if not is_pocket:
         front.append(f"base_model: {json.dumps(config['model'])}")
     front += ["tags: [self-distillation, sdft-workbench]", "---"]
     name = "self-distillation fine-tuning (SDFT)" if config["method"] == "sdft" else "supervised fine-tuning (SFT)"
@@ -56,7 +59,7 @@ def model_card(run: Run, kind: str) -> str:
         "",
         "## Use",
         "",
-        _USE[kind].format(model=model),
+        _USE[kind].format(model=model, imported=imported),
         "",
         "## How it was made",
         "",

@@ -12,9 +12,9 @@ from workbench.adapters import CONFIG_FILE, merge_adapter
 from workbench.errors import InputError
 from workbench.export.card import model_card
 from workbench.export.trl_script import write_trl
-from workbench.models import load
 from workbench.runs import Run
 from workbench.runs.folder import clear_disk_errors
+from workbench.runs.session import load_base
 
 
 def export_run(run: Run, kind: str, destination: Path) -> Path:
@@ -56,8 +56,7 @@ def _adapter(run: Run, folder: Path) -> None:
 
 
 def _merged(run: Run, folder: Path) -> None:
-    config = run.config
-    merged: Any = merge_adapter(load(config["model"], revision=config.get("revision")), run.adapter)
+    merged: Any = merge_adapter(load_base(run), run.adapter)
     merged.model.save_pretrained(str(folder), safe_serialization=True)
     merged.tokenizer.save_pretrained(str(folder))
 

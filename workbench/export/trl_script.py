@@ -40,7 +40,7 @@ trainer = SDFTTrainer(
     model=model,
     args=SDFTConfig(
         output_dir=str(HERE / "output"),
-{arguments}
+{arguments}{options}
     ),
     train_dataset=Dataset.from_json(str(HERE / "data.jsonl")),
     processing_class=tokenizer,
@@ -57,6 +57,13 @@ _SFT = (
     .replace("SDFTTrainer(", "SFTTrainer(")
     .replace("SDFTConfig(", "SFTConfig(")
 )
+
+
+# The workbench asks a thinking model to answer at once; the script must ask for the same.
+_NO_THINKING = """
+        chat_template_kwargs=(
+            {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else None
+        ),"""
 
 
 def write_trl(run: Run, folder: Path) -> None:
@@ -90,6 +97,7 @@ def write_trl(run: Run, folder: Path) -> None:
         differences="\n".join(differences(run)),
         model=model,
         revision=f", revision={revision!r}" if revision else "",
+        options=_NO_THINKING if is_sdft else "",
         arguments="\n".join(f"        {key}={value!r}," for key, value in arguments.items()),
         rank=lora["rank"],
         alpha=lora["alpha"],

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workbench.errors import RunError
+from workbench.errors import InputError, RunError
 
 _FILES = ("state.safetensors", "state.json")
 
@@ -103,11 +103,11 @@ def all_steps(folder: Path) -> list[int]:
 
 
 def load(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint of this step. Raises RunError if it is missing or damaged."""
+    """The checkpoint of this step. Raises InputError if there is none, RunError if it is damaged."""
     path = folder / f"step-{step:06d}"
     steps = all_steps(folder)
     if step not in steps:
-        raise RunError(
+        raise InputError(
             f"There is no checkpoint of step {step}.",
             f"There are checkpoints of steps {', '.join(map(str, steps)) or 'none'}.",
         )

@@ -146,9 +146,19 @@ class Run:
             return False
 
     def summary(self) -> dict[str, Any]:
-        """One line about the run, for lists: state, step, skill, retention and when it was started."""
-        config = self.config
-        events = self.log.read()
+        """One line about the run, for lists: state, step, skill, retention and when it was started.
+
+        A run whose files cannot be read has the state `damaged` and nothing else: one bad folder must not hide the
+        others.
+        """
+        try:
+            config = self.config
+            events = self.log.read()
+            steps = int(config["settings"]["optim"]["steps"])
+            method, model, started = (str(config[key]) for key in ("method", "model", "started"))
+        except (RunError, KeyError, TypeError, ValueError):
+            lost = dict.fromkeys(("method", "model", "step", "steps", "skill", "retention", "started"))
+            return {"run": self.name, "state": "damaged", **lost}
         last = {type(event): event for event in events}
         evaluated, checked = last.get(Evaluated), last.get(Checked)
         step = max((e.step for e in events if isinstance(e, Step | Saved)), default=0)
@@ -160,13 +170,13 @@ class Run:
         return {
             "run": self.name,
             "state": state,
-            "method": config["method"],
-            "model": config["model"],
+            "method": method,
+            "model": model,
             "step": step,
-            "steps": config["settings"]["optim"]["steps"],
+            "steps": steps,
             "skill": None if skill is None else round(skill.value, 4),
             "retention": None if retention is None else round(retention.value, 4),
-            "started": config["started"],
+            "started": started,
         }
 
 
@@ -230,7 +240,15 @@ def list_runs(runs: Path) -> list[Run]:
     if not runs.is_dir():
         return []
     found = [Run(p) for p in runs.iterdir() if not p.name.startswith(".") and (p / "config.json").is_file()]
-    return sorted(found, key=lambda run: (run.config.get("started", ""), run.name))
+    return sorted(found, key=lambda run: (_started(run), run.name))
+
+
+def _started(run: Run) -> str:
+    """When a run was started; empty, so that it comes first, where that cannot be read."""
+    try:
+        return str(run.config.get("started", ""))
+    except (RunError, AttributeError):
+        return ""
 
 
 def free_name(runs: Path, stem: str) -> str:

@@ -21,10 +21,10 @@ import torch
 from workbench import evaluation
 from workbench.adapters import merge_adapter, save_adapter
 from workbench.demonstrations import Demonstration
-from workbench.errors import RunError
+from workbench.errors import InputError, RunError
 from workbench.evaluation import Exam, Retention
 from workbench.events import Checked, Evaluated, Event, RunEnded, RunStarted, Saved, Step
-from workbench.models import LoadedModel, load
+from workbench.models import LoadedModel, load, weights_mark
 from workbench.roles import Roles, make_roles
 from workbench.runs import checkpoints
 from workbench.runs.folder import Run, clear_disk_errors, create
@@ -65,15 +65,19 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         RunError: the folder cannot be written.
     """
     settings = request.settings
+    check_rows(request.method, request.teaching)
     prompts = make_prompts(loaded.tokenizer, settings)
     room = settings.rollout.max_new_tokens
-    for rows in (request.teaching, request.held_out, request.keep, request.probes):
+    # What the session would stumble on is met here, where no folder has been made yet.
+    make_plan(make_roles(loaded, settings.lora, settings.optim.seed), request.teaching, request.keep, settings)
+    for rows in (request.held_out, request.keep, request.probes):
         prompts.tokenise_all(rows, loaded.longest, room)
     evaluation.get_scorer(request.scorer)
     config: dict[str, Any] = {
         "method": request.method,
         "model": loaded.name,
         "revision": loaded.revision,
+        "weights": weights_mark(loaded.name),
         "source": request.source,
         "on": request.on,
         "scorer": request.scorer,
@@ -89,6 +93,20 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
     return create(runs, request.name, config, sides, request.probes, request.before)
 
 
+def check_rows(method: str, teaching: Sequence[Demonstration]) -> None:
+    """Refuse rows that a method learns nothing from: SFT learns the demonstration itself, and needs one in each.
+
+    Raises:
+        InputError: rows have a context and no demonstration, which is enough for SDFT alone.
+    """
+    lacking = sum(row.demonstration is None for row in teaching)
+    if method == "sft" and lacking:
+        raise InputError(
+            f"{lacking} of {len(teaching)} rows to teach have no demonstration, only a context; SFT needs one in each.",
+            "Add a demonstration column, or teach by SDFT alone.",
+        )
+
+
 def versions() -> dict[str, str]:
     """The versions that a run's result depends on."""
     names = ("sdft-workbench", "torch", "transformers", "peft")
@@ -101,10 +119,27 @@ def versions() -> dict[str, str]:
     return found
 
 
+def load_base(run: Run) -> LoadedModel:
+    """The model that a run is about, before anything was taught.
+
+    Raises:
+        InputError: it is not there any more.
+        RunError: its weights are others than when the run was begun, so that the run's adapter says nothing on them.
+    """
+    config = run.config
+    name, mark = config["model"], config.get("weights")
+    if mark is not None and weights_mark(name) != mark:
+        version = config.get("versions", {}).get("sdft-workbench", "then")
+        raise RunError(
+            f"The weights of {name} are not those that run {run.name} was begun on.",
+            f"Put the earlier weights back (those of `pocket` came with sdft-workbench {version}), or teach anew.",
+        )
+    return load(name, revision=config.get("revision"))
+
+
 def load_for(run: Run) -> LoadedModel:
     """The model that a run started from: its base, with the adapter that it goes on from merged in."""
-    config = run.config
-    loaded = load(config["model"], revision=config.get("revision"))
+    loaded = load_base(run)
     return merge_adapter(loaded, run.before) if run.before else loaded
 
 
