@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import torch  # noqa: E402
 
 from tests import tiny  # noqa: E402
-from workbench.demonstrations import Demonstration  # noqa: E402
+from tests.command import QUICK, call  # noqa: E402
+from workbench.demonstrations import Demonstration, write  # noqa: E402
 from workbench.models import LoadedModel, load  # noqa: E402
 
 
@@ -51,6 +53,32 @@ def rows() -> list[Demonstration]:
 def keep_rows() -> list[Demonstration]:
     """Seven keep rows."""
     return [Demonstration(prompt=f"What is {i} plus 4?", keep=True) for i in range(7)]
+
+
+@pytest.fixture
+def data(tmp_path: Path, rows: list[Demonstration]) -> Path:
+    """The twelve rows as a file."""
+    write(rows, tmp_path / "rows.jsonl")
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.fixture
+def probes(tmp_path: Path) -> Path:
+    """Three probes as a file; the tiny model says an e now and then."""
+    write([Demonstration(f"What is {i}?", answer="e") for i in range(3)], tmp_path / "probes.jsonl")
+    return tmp_path / "probes.jsonl"
+
+
+@pytest.fixture
+def taught(
+    capsys: pytest.CaptureFixture[str], data: Path, probes: Path, tiny_folder: Path, tmp_path: Path
+) -> dict[str, Any]:
+    """What `teach` printed about the finished run `rows` in the folder `runs`."""
+    status, found, _ = call(
+        capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK
+    )
+    assert status == 0
+    return found
 
 
 @pytest.fixture(autouse=True)

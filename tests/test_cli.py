@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
+from tests.command import QUICK, call
 from workbench.cli import COMMANDS, main
-from workbench.demonstrations import Demonstration, write
-
-QUICK = ["--steps", "4", "--batch", "4", "--max-new-tokens", "6", "--evaluate-every", "2", "--save-every", "2"]
-
-
-@pytest.fixture
-def data(tmp_path: Path, rows: list[Demonstration]) -> Path:
-    write(rows, tmp_path / "rows.jsonl")
-    return tmp_path / "rows.jsonl"
-
-
-@pytest.fixture
-def probes(tmp_path: Path) -> Path:
-    write([Demonstration(f"What is {i}?", answer="e") for i in range(3)], tmp_path / "probes.jsonl")
-    return tmp_path / "probes.jsonl"
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
-    """Run a command with --json; returns status, the object on standard output, and standard error."""
-    capsys.readouterr()
-    status = main([*map(str, arguments), "--json"])
-    said = capsys.readouterr()
-    assert said.out.count("\n") == 1, said.out
-    return status, json.loads(said.out), said.err
-
-
-@pytest.fixture
-def taught(
-    capsys: pytest.CaptureFixture[str], data: Path, probes: Path, tiny_folder: Path, tmp_path: Path
-) -> dict[str, Any]:
-    status, found, _ = call(
-        capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK
-    )
-    assert status == 0
-    return found
 
 
 def test_check_prints_the_contract(capsys: pytest.CaptureFixture[str], data: Path, tiny_folder: Path) -> None:
@@ -157,7 +124,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
             capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs",
             "--name", "stopped", *QUICK,
         )  # fmt: skip
-    assert status == 0 and not stopped["finished"] and "Go on: workbench resume" in said
+    assert status == 1 and not stopped["finished"]
+    assert f"Go on: workbench resume {tmp_path / 'runs' / 'stopped'}\n" in said
     _, listed, _ = call(capsys, "runs", "--runs", tmp_path / "runs")
     assert {r["run"]: r["state"] for r in listed["runs"]} == {"rows": "finished", "stopped": "stopped"}
     _, ended, _ = call(capsys, "resume", "stopped", "--runs", tmp_path / "runs")
@@ -215,6 +183,13 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
     (pickled / "pytorch_model.bin").write_bytes(b"")
     one = folder / "one.jsonl"
     one.write_text('{"prompt": "a", "response": "b"}')
+    alike = folder / "alike.csv"
+    alike.write_text("prompt,response\na,b\na,c\n")
+    kept = folder / "kept.jsonl"
+    kept.write_text('{"prompt": "Stay?", "keep": true}')
+    broken = folder / "broken"
+    shutil.copytree(model, broken)
+    (broken / "model.safetensors").write_bytes(b"\x00" * 99)
     forged = folder / "forged.csv"
     forged.write_text("prompt,response\na,<|end|>\nb,c\n")
     long = folder / "long.csv"
@@ -228,6 +203,10 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
         "a folder": (["check", folder], "is a folder"),
         "blank cell": (["teach", blank, *on], "row 2: column 'response' is blank"),
         "one row": (["teach", one, *on], "only one row"),
+        "rows alike": (["teach", alike, *on], "All 2 rows ask the same question"),
+        "check one row": (["check", one, "--model", model], "only one row"),
+        "check rows": (["check", data, "--rows", "0", "--model", model], "--rows is 0"),
+        "check kept": (["check", kept, "--model", model], "Every row is a keep row"),
         "column": (["teach", data, "--prompt-column", "ask", *on], "no column 'ask'"),
         "steps": (["teach", data, "--steps", "-5", *on], "--steps is -5"),
         "steps in words": (["teach", data, "--steps", "many", *on], "invalid int value"),
@@ -236,7 +215,12 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
         "model": (["teach", data, "--model", empty, "--runs", folder / "runs"], "has no config.json"),
         "pickle": (["teach", data, "--model", pickled, "--runs", folder / "runs"], "a pickle, which can run any code"),
         "no model": (["teach", data, "--model", "./none", "--runs", folder / "runs"], "There is no folder ./none"),
-        "hub offline": (["check", data, "--model", "some/model"], "could not be loaded"),
+        "hub offline": (["check", data, "--model", "some/model"], "huggingface.co was not reached"),
+        "broken weights": (["teach", data, "--model", broken, "--runs", folder / "runs"], "could not be loaded"),
+        "no place": (["teach", data, "--keep", kept, "--batch", "1", *on], "no place for keep rows"),
+        "layers": (["teach", data, "--targets", "brain", *on], "LoRA could not be put on this model"),
+        "no room": (["teach", data, *on, "--max-new-tokens", "999"], "999 tokens leaves no room for a question"),
+        "probes": (["teach", data, "--probes", alike, *on], "has no column for the answer"),
         "template": (["teach", data, "--template", "{prompt}", *on], "holds {demonstration} 0 times"),
         "forged": (["teach", forged, *on], "contains '<|end|>'"),
         "too long": (["teach", long, *on], "the limit is 250"),
@@ -252,9 +236,10 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
 
 
 CALLS = [
-    "no command", "no file", "a folder", "blank cell", "one row", "column", "steps", "steps in words", "flag", "name",
-    "model", "pickle", "no model", "hub offline", "template", "forged", "too long", "scorer", "held out", "batch",
-    "run", "runs", "keep", "on", "every",
+    "no command", "no file", "a folder", "blank cell", "one row", "rows alike", "check one row", "check rows",
+    "check kept", "column", "steps", "steps in words", "flag", "name", "model", "pickle", "no model", "hub offline",
+    "broken weights", "no place", "layers", "no room", "probes", "template", "forged", "too long", "scorer",
+    "held out", "batch", "run", "runs", "keep", "on", "every",
 ]  # fmt: skip
 
 

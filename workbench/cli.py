@@ -81,14 +81,26 @@ def _run(arguments: list[str]) -> int:
     options = parser.parse_args(rest)
     result: dict[str, Any] = command.run(options)
     if options.json:
-        print(json.dumps(result, ensure_ascii=False, allow_nan=False))
-    return 0
+        _print_json(result)
+    # A run that was stopped is not done: what a script does next must not count on its adapter.
+    done = all(part.get("finished", True) for part in (result, result.get("beside", {})))
+    return 0 if done else 1
 
 
 def _fail(problem: str, advice: str, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"error": problem, "advice": advice}, ensure_ascii=False))
+        _print_json({"error": problem, "advice": advice})
     print(f"{problem}\n{advice}", file=sys.stderr)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    """One line on standard output; letters that its encoding lacks are escaped, which JSON reads the same."""
+    text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(result, allow_nan=False)
+    print(text)
 
 
 def _overview() -> str:

@@ -9,9 +9,11 @@ from typing import Any
 from workbench.commands import screen
 from workbench.commands.options import add_data, add_model, add_settings, read_data, settings_from
 from workbench.decoding import decoder_for
-from workbench.evaluation import Exam, verdict
+from workbench.demonstrations import split
+from workbench.errors import InputError
+from workbench.evaluation import Exam, get_scorer, verdict
 from workbench.events import Checked, Measure
-from workbench.models import load
+from workbench.models import POCKET, load
 from workbench.training.batches import make_prompts
 
 
@@ -26,18 +28,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Ask the base without and with the demonstration."""
+    if options.rows < 1:
+        raise InputError(f"--rows is {options.rows}.", "Give it 1 or more.")
     reading = read_data(options)
+    settings = settings_from(options, options.model == POCKET)
+    get_scorer(options.scorer)
+    split(reading.rows, seed=settings.optim.seed)  # what could not be taught is refused here already
     for note in reading.notes:
         screen.say(note)
     rows = [row for row in reading.rows if not row.keep]
     loaded = load(options.model, revision=options.revision)
-    settings = settings_from(options, loaded.is_pocket)
     prompts = make_prompts(loaded.tokenizer, settings)
     longest = settings.rollout.max_new_tokens
     tokens = prompts.tokenise_all(rows, loaded.longest, longest)
     scored = [row for row in rows if row.answer is not None]
     random.Random(settings.optim.seed).shuffle(scored)
-    exam = Exam(loaded, prompts, scored[: max(1, options.rows)], scorer=options.scorer, longest=longest)
+    exam = Exam(loaded, prompts, scored[: options.rows], scorer=options.scorer, longest=longest)
     base = teacher = None
     if exam.size:
         decoder = decoder_for(loaded.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from workbench.commands import screen
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Ask all three."""
     if not options.prompt.strip():
         raise InputError("--prompt is empty.", "Write the question after --prompt.")
-    if options.temperature < 0:
+    if options.demonstration is not None and not options.demonstration.strip():
+        raise InputError("--demonstration is empty.", "Write what the teacher is shown, or leave the flag out.")
+    if not 0 <= options.temperature < math.inf:
         raise InputError(f"--temperature is {options.temperature}.", "Give it 0 or more.")
     found = open_run(options.run, runs_folder(options))
     row = _row(found, options.prompt, options.demonstration)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workbench.commands import screen
+from workbench.errors import RunError
 from workbench.evaluation import answer
-from workbench.events import Checked, Evaluated, Event, Measure, RunEnded, Step
+from workbench.events import Checked, Evaluated, Measure, RunEnded, Step
 from workbench.models import LoadedModel
-from workbench.runs import Run
+from workbench.runs import Run, default_runs
 from workbench.runs.session import Session, student_at
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts
@@ -67,48 +71,82 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
                 screen.show_check(event)
             if isinstance(event, Step | Evaluated):
                 if meter is None:
-                    screen.heading(f"Teaching by {session.method.upper()}")
+                    if not quiet:
+                        screen.heading(f"Teaching by {session.method.upper()}")
                     meter = stack.enter_context(screen.Meter(session.method.upper(), steps, event.step - 1))
                 meter.see(event)
     return result(run)
 
 
+@contextmanager
+def resumable(run: Run) -> Iterator[None]:
+    """Say how to go on with `run` if the person presses Ctrl-C where nothing else answers it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunError(
+            f"Interrupted. What run {run.name} had saved is intact.", f"Go on: workbench resume {_called(run)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has come to, from its events; None where nothing was measured (yet).
+
+    `retention` is the share of the probes that the base knew, `probes` the share of all probes that it knew.
+    """
+
+    base: Measure | None
+    teacher: Measure | None
+    probes: Measure | None
+    skill: Measure | None
+    retention: Measure | None
+    step: int
+    seconds: float | None
+
+    @classmethod
+    def of(cls, run: Run) -> Outcome:
+        """Read it from the run's log."""
+        events = run.log.read()
+        last: dict[type[Any], Any] = {type(event): event for event in events}
+        checked, evaluated, ended = last.get(Checked), last.get(Evaluated), last.get(RunEnded)
+        return cls(
+            base=checked and checked.base,
+            teacher=checked and checked.teacher,
+            probes=checked and checked.probes,
+            skill=evaluated and evaluated.skill,
+            retention=evaluated and evaluated.retention,
+            step=max((e.step for e in events if isinstance(e, Step)), default=0),
+            seconds=ended and ended.seconds,
+        )
+
+
 def result(run: Run) -> dict[str, Any]:
-    """What a run has come to, from its events: the object that `teach --json` prints.
+    """The object that `teach --json` prints.
 
     `skill` has the shares of right answers on held-out rows; `retention` has `base`, the share of probes that the
     base answers right, and `student`, the share of those (n of them) that the student still does.
     """
-    events = run.log.read()
-    config = run.config
-    checked = _last(events, Checked)
-    evaluated = _last(events, Evaluated)
-    ended = _last(events, RunEnded)
-    skill = None if evaluated is None else evaluated.skill
-    kept = None if evaluated is None else evaluated.retention
+    config, found = run.config, Outcome.of(run)
     return {
         "run": str(run.path),
         "method": config["method"],
         "model": config["model"],
-        "steps": max((e.step for e in events if isinstance(e, Step)), default=0),
-        "seconds": None if ended is None else ended.seconds,
-        "finished": ended is not None,
+        "steps": found.step,
+        "seconds": found.seconds,
+        "finished": found.seconds is not None,
         "skill": {
-            "base": _value(checked and checked.base),
-            "teacher": _value(checked and checked.teacher),
-            "student": _value(skill),
-            "n": 0 if skill is None else skill.n,
+            "base": _value(found.base),
+            "teacher": _value(found.teacher),
+            "student": _value(found.skill),
+            "n": 0 if found.skill is None else found.skill.n,
         },
         "retention": {
-            "base": _value(checked and checked.probes),
-            "student": _value(kept),
-            "n": 0 if kept is None else kept.n,
+            "base": _value(found.probes),
+            "student": _value(found.retention),
+            "n": 0 if found.retention is None else found.retention.n,
         },
     }
-
-
-def _last(events: list[Event], kind: type[Any]) -> Any:
-    return next((e for e in reversed(events) if isinstance(e, kind)), None)
 
 
 def _value(measure: Measure | None) -> float | None:
@@ -116,29 +154,28 @@ def _value(measure: Measure | None) -> float | None:
 
 
 def show_result(run: Run, found: dict[str, Any]) -> None:
-    """The table before / after, with SFT beside SDFT where it was run."""
+    """The table before / after, with SFT beside SDFT where it was run to its end; 95% intervals under the shares."""
     columns = ["", "before", "shown how (teacher)", f"after {found['method'].upper()}"]
-    skill, kept = found["skill"], found["retention"]
-    known = f"of the {kept['n']} probes it knew, still right"
-    rows = [
-        ["held-out questions right", *(_share(skill[k]) for k in ("base", "teacher", "student"))],
-        [known, "100%" if kept["n"] else "-", "-", _share(kept["student"])],
-        ["seconds", "-", "-", _seconds(found["seconds"])],
-    ]
+    first = Outcome.of(run)
+    outcomes = [first]
     beside = found.get("beside")
-    if beside:
+    if beside and beside["finished"]:
         columns.append(f"after {beside['method'].upper()}")
-        for row, value in zip(
-            rows,
-            (
-                _share(beside["skill"]["student"]),
-                _share(beside["retention"]["student"]),
-                _seconds(beside["seconds"]),
-            ),
-            strict=True,
-        ):
-            row.append(value)
-    screen.table(f"What {found['model']} learned, and what it forgot ({skill['n']} questions)", columns, rows)
+        outcomes.append(Outcome.of(Run(Path(beside["run"]))))
+    asked = next((m.n for m in (first.skill, first.base) if m is not None), 0)
+    kept = 0 if first.retention is None else first.retention.n
+    skills = [first.base, first.teacher, *(o.skill for o in outcomes)]
+    rows = [
+        [f"held-out questions right, of {asked}\n95% interval", *map(_cell, skills)],
+        [
+            f"still right, of {kept} probes it knew\n95% interval",
+            "100%" if kept else "-",
+            "-",
+            *(_cell(o.retention) for o in outcomes),
+        ],
+        ["seconds", "-", "-", *("-" if o.seconds is None else f"{o.seconds:.0f}" for o in outcomes)],
+    ]
+    screen.table(f"What {found['model']} learned, and what it forgot", columns, rows)
 
 
 def show_answers(run: Run, count: int = 3) -> None:
@@ -170,20 +207,30 @@ def follow_up(run: Run, found: dict[str, Any]) -> None:
     screen.say()
     if not found["finished"]:
         screen.say(f"Stopped at step {found['steps']}; the state is kept in {run.path}")
-        screen.say(f"Go on: workbench resume {run.path}")
+        screen.say(f"Go on: workbench resume {_called(run)}")
         return
+    beside = found.get("beside")
+    if beside and not beside["finished"]:
+        other = Run(Path(beside["run"]))
+        screen.say(f"The run by {beside['method'].upper()} was stopped at step {beside['steps']}.")
+        screen.say(f"Go on: workbench resume {_called(other)}")
     row = next(iter(run.rows("held-out") or run.rows("teaching")))
-    question = row.question.replace('"', '\\"')
+    folder = "" if _is_default(run) else f" --runs {shlex.quote(str(run.path.parent))}"
     screen.say(f"The run is kept in {run.path}")
     screen.say("Worth trying next:")
-    screen.say(f'  workbench compare {run.path} --prompt "{question}"')
-    screen.say(f"  workbench export {run.path} --to merged my-model")
-    screen.say("  workbench runs")
+    screen.say(f"  workbench compare {_called(run)} --prompt {shlex.quote(row.question)}")
+    screen.say(f"  workbench export {_called(run)} --to merged my-model")
+    screen.say(f"  workbench runs{folder}")
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def _is_default(run: Run) -> bool:
+    return run.path.parent == default_runs().expanduser().resolve()
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
+def _called(run: Run) -> str:
+    """What to type for a run: its name where that is enough, else its folder."""
+    return shlex.quote(run.name if _is_default(run) else str(run.path))
+
+
+def _cell(measure: Measure | None) -> str:
+    return "-" if measure is None else f"{measure.value:.0%}\n{screen.interval(measure)}"

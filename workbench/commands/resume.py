@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from workbench.commands import screen
-from workbench.commands.conduct import conduct, follow_up, result, show_result
+from workbench.commands.conduct import conduct, follow_up, result, resumable, show_result
 from workbench.commands.options import add_runs, runs_folder
 from workbench.runs import open_run
 
@@ -20,11 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Go on; a finished run is only shown."""
     found = open_run(options.run, runs_folder(options))
-    state = result(found)
-    if state["finished"]:
-        screen.say(f"Run {found.name} has already reached its last step.")
-    else:
-        state = conduct(found)
-    show_result(found, state)
-    follow_up(found, state)
+    with resumable(found):
+        state = result(found)
+        if state["finished"]:
+            screen.say(f"Run {found.name} has already reached its last step.")
+        else:
+            state = conduct(found)
+        show_result(found, state)
+        follow_up(found, state)
     return state

@@ -26,16 +26,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             (
                 r["run"],
                 r["state"],
-                r["method"],
-                r["model"],
-                f"{r['step']}/{r['steps']}",
+                r["method"] or "-",
+                r["model"] or "-",
+                "-" if r["steps"] is None else f"{r['step']}/{r['steps']}",
                 _share(r["skill"]),
                 _share(r["retention"]),
-                r["started"],
+                r["started"] or "-",
             )
             for r in found
         ]
         screen.table("Runs", ("run", "state", "method", "model", "step", "skill", "kept", "started"), rows)
+        if any(r["state"] == "damaged" for r in found):
+            screen.say(f"Damaged runs cannot be read: restore their folders in {folder} from a backup, or delete them.")
     return {"runs": found}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.adapters import merge_adapter
 from workbench.commands import screen
-from workbench.commands.conduct import conduct, follow_up, show_answers, show_result
+from workbench.commands.conduct import conduct, follow_up, resumable, show_answers, show_result
 from workbench.commands.options import (
     add_data,
     add_model,
@@ -22,11 +22,11 @@ from workbench.commands.options import (
 )
 from workbench.demonstrations import Demonstration, Reading, read_questions, split
 from workbench.errors import InputError
-from workbench.evaluation import read_bundled
-from workbench.models import LoadedModel, load
+from workbench.evaluation import bundled_probes, get_scorer
+from workbench.models import POCKET, LoadedModel, full_name, load
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.folder import check_name
-from workbench.runs.session import Request, begin
+from workbench.runs.session import Request, begin, check_rows, load_base
 from workbench.settings import Settings
 
 
@@ -57,52 +57,63 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for flag in ("evaluate_every", "save_every"):
         if getattr(options, flag) < 1:
             raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")
-    earlier = None if options.on is None else open_run(options.on, folder)
-    loaded = _model(options, earlier)
-    settings = settings_from(options, loaded.is_pocket)
-    request = _request(options, reading, settings, loaded, folder, earlier)
+    earlier = None if options.on is None else _earlier(options, folder)
+    name = options.model if earlier is None else str(earlier.config["model"])
+    settings = settings_from(options, name == POCKET)
+    # Everything that can be refused without the model is refused before it is loaded.
+    request = _request(options, reading, settings, name, folder, earlier)
+    loaded = _load(options, earlier)
     _introduce(request, loaded, reading)
     made = begin(request, loaded, folder)
-    result = conduct(made, loaded)
-    if options.beside_sft and options.method == "sdft" and result["finished"]:
-        result["beside"] = _beside(request, loaded, folder, made)
-    show_result(made, result)
-    if result["finished"]:
-        show_answers(made)
-    follow_up(made, result)
+    with resumable(made):
+        result = conduct(made, loaded)
+        if options.beside_sft and options.method == "sdft" and result["finished"]:
+            result["beside"] = _beside(request, loaded, folder, made)
+        show_result(made, result)
+        if result["finished"]:
+            show_answers(made)
+        follow_up(made, result)
     return {key: result[key] for key in _KEYS if key in result}
 
 
 _KEYS = ("run", "method", "model", "steps", "seconds", "skill", "retention", "finished", "beside")
 
 
-def _model(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
-    if earlier is None:
-        return load(options.model, revision=options.revision)
+def _earlier(options: argparse.Namespace, folder: Path) -> Run:
+    """The run to go on from; its model is this run's too."""
+    earlier = open_run(options.on, folder)
     name = earlier.config["model"]
-    if options.model not in (name, "pocket"):
+    if options.model != POCKET and full_name(options.model) != name:
         raise InputError(
             f"Run {earlier.name} was taught on {name}, not on {options.model}.",
             f"Leave --model out, or use {name}.",
         )
     if not earlier.adapter.is_dir():
         raise InputError(f"Run {earlier.name} is not finished.", f"First: workbench resume {earlier.name}.")
-    return merge_adapter(load(name, revision=earlier.config.get("revision")), earlier.adapter)
+    return earlier
+
+
+def _load(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
+    if earlier is None:
+        return load(options.model, revision=options.revision)
+    return merge_adapter(load_base(earlier), earlier.adapter)
 
 
 def _request(
     options: argparse.Namespace,
     reading: Reading,
     settings: Settings,
-    loaded: LoadedModel,
+    model: str,
     folder: Path,
     earlier: Run | None,
 ) -> Request:
     parts = split(reading.rows, held_out=options.held_out, seed=settings.optim.seed)
-    keep: list[Demonstration] = list(parts.keep)
-    if options.keep:
-        keep += read_questions(Path(options.keep)).rows
-    probes = read_probes(options.probes)
+    keep = [*parts.keep, *(read_questions(Path(options.keep)).rows if options.keep else ())]
+    probes = read_probes(options.probes or str(bundled_probes(model == POCKET)))
+    assert probes is not None
+    get_scorer(options.scorer)
+    if options.beside_sft:
+        check_rows("sft", parts.teaching)
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),
@@ -110,8 +121,9 @@ def _request(
         settings=settings,
         teaching=parts.teaching,
         held_out=parts.held_out,
-        keep=[_as_keep(row) for row in keep],
-        probes=read_bundled(loaded) if probes is None else list(probes.rows),
+        # The question alone, whatever else the row holds.
+        keep=[Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep],
+        probes=probes.rows,
         scorer=options.scorer,
         evaluate_every=options.evaluate_every,
         save_every=options.save_every,
@@ -120,11 +132,6 @@ def _request(
         before=None if earlier is None else earlier.adapter,
         notes=tuple(reading.notes),
     )
-
-
-def _as_keep(row: Demonstration) -> Demonstration:
-    """The question alone, whatever else the row holds."""
-    return Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True)
 
 
 def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
@@ -156,4 +163,5 @@ def _beside(request: Request, loaded: LoadedModel, folder: Path, first: Run) -> 
     """The same data, batches, adapter and schedule, by SFT."""
     screen.heading("The same by supervised fine-tuning (SFT)")
     made = begin(replace(request, method="sft", name=free_name(folder, f"{first.name}-sft")), loaded, folder)
-    return conduct(made, loaded, quiet=True)
+    with resumable(made):
+        return conduct(made, loaded, quiet=True)
