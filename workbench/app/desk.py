@@ -155,6 +155,7 @@ class Shared:
     tabs: gr.Tabs
     status: gr.HTML
     timer: gr.Timer
+    cursor: gr.State
     loads: list[tuple[Load, list[Any]]] = field(default_factory=list)
     ticks: list[tuple[Tick, list[Any], str | None]] = field(default_factory=list)
     parts: dict[str, Any] = field(default_factory=dict)

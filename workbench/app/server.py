@@ -93,7 +93,7 @@ def build(desk: Desk) -> gr.Blocks:
         timer = gr.Timer(1.0)
         cursor = gr.State({})
         with gr.Tabs(elem_id="pages") as tabs:
-            shared = Shared(desk, tabs, line, timer)
+            shared = Shared(desk, tabs, line, timer, cursor)
             shared.on_load(lambda: [status.status_html(desk), status.steps_html(desk)], [line, steps])
             shared.on_tick(lambda seen: status.poll(desk, seen, gr.skip()), [line, steps])
             for name, page in pages.items():
@@ -116,7 +116,8 @@ place.setAttribute('aria-live', 'polite');
 
 
 def _enter(tab: str, cursor: Cursor) -> Cursor:
-    return {**cursor, "tab": tab}
+    cursor["tab"] = tab  # in place: a copy would lose what a poll under way writes
+    return cursor
 
 
 def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:

@@ -63,7 +63,7 @@ CSS = f"""
 .wb .wb-ask{{margin-bottom:.4rem;overflow-wrap:anywhere}}
 .wb .wb-badge{{border:1px solid var(--wb-line,#d0d5dc);border-radius:1rem;padding:0 .6rem;font-size:.85em;
   display:inline-block}}
-.wb .wb-stage{{position:relative;padding-bottom:10.6rem}}
+.wb .wb-stage{{position:relative;padding-bottom:11.4rem}}
 .wb .wb-stage.wb-short{{padding-bottom:3.4rem}}
 .wb .wb-tokens{{background:var(--wb-panel,#fff);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
   padding:.7rem .8rem;max-height:18rem;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;line-height:2;
@@ -71,7 +71,7 @@ CSS = f"""
 .wb .tk{{color:var(--wb-text,#1a1a1a);border-radius:.2rem;padding:.12em 0;cursor:default;white-space:pre-wrap}}
 .wb .tk.wb-strong{{text-decoration:underline;text-decoration-thickness:2px;text-underline-offset:.22em}}
 .wb .tk:hover,.wb .tk:focus{{outline:2px solid var(--wb-skill,#1d5fbf);outline-offset:1px}}
-.wb .wb-tip{{display:none;position:absolute;left:0;right:0;bottom:0;height:10.2rem;padding:.5rem .8rem;
+.wb .wb-tip{{display:none;position:absolute;left:0;right:0;bottom:0;height:11rem;padding:.5rem .8rem;
   background:var(--wb-panel,#fff);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;overflow:auto;
   line-height:1.45;font-size:.95rem;text-decoration:none;white-space:normal;z-index:2}}
 .wb .wb-short .wb-tip{{height:3rem}}
@@ -81,7 +81,7 @@ CSS = f"""
 .wb .wb-tip i{{display:inline-block;width:50%;vertical-align:top;font-style:normal;white-space:pre;overflow:hidden;
   text-overflow:ellipsis;font-variant-numeric:tabular-nums;color:var(--wb-text,#1a1a1a)}}
 .wb .wb-tip i::first-line{{color:var(--wb-muted,#57606a)}}
-.wb .wb-hint{{position:absolute;left:0;right:0;bottom:0;height:10.2rem;padding:.5rem .8rem;font-size:.92em;
+.wb .wb-hint{{position:absolute;left:0;right:0;bottom:0;height:11rem;padding:.5rem .8rem;font-size:.92em;
   border:1px dashed var(--wb-line,#d0d5dc);border-radius:.5rem;overflow:hidden}}
 .wb .wb-short .wb-hint{{height:3rem}}
 .wb .wb-legend{{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .3rem;font-size:.85em;margin-top:.5rem}}
