@@ -1,9 +1,276 @@
-"""The page Check: can the model do it when it is shown how."""
+"""The page Check: before any teaching, can the model do it when it is shown how, and not otherwise?
+
+The server owns a check that is under way, not the page that started it: a page that is loaded again, or a second one,
+shows the same.
+"""
 
 from __future__ import annotations
 
-from workbench.app.desk import Desk, Shared
+import threading
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from workbench.app import code
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.notes import note, wrong
+from workbench.app.rows import cut
+from workbench.errors import InputError, WorkbenchError
+from workbench.events import Measure
+from workbench.views.meters import meter
+from workbench.views.text import escape, shown
+from workbench.views.words import duration
+from workbench.worker import Call
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SCORERS = {
+    "contains": "The answer holds the right answer somewhere",
+    "exact": "The answer is the right answer",
+    "choice": "The letter of a multiple choice is right",
+    "number": "The last number of the answer is right",
+    "json": "The answer is the same JSON value",
+}
+HEADERS = ["question", "right answer", "model alone", "right?", "model shown the example", "right? "]
+WHAT_TO_DO = {
+    "weak": (
+        "What helps: give every example a short right answer to look for; read below which questions were missed and "
+        "whether their examples answer them clearly; leave out what the model can do already. You may teach all the "
+        "same.",
+    ),
+    "cannot": (
+        "What helps: a stronger model (page Model); examples that hold all that the answer needs; a longest answer "
+        "that leaves room for it (page Teach, Advanced). For a behaviour that the model never shows, teach by SFT "
+        "(page Teach, method), which does not need a teacher.",
+    ),
+}
+_TABLE_ROWS = 200
+
+
+class Task:
+    """One check under way or over. Its result goes into the draft, whatever becomes of the page.
+
+    Attributes:
+        call: the worker's replies so far.
+        problem: why there is no result, as an error; None if all is well.
+    """
+
+    def __init__(self, desk: Desk, call: Call) -> None:
+        self.call = call
+        self.problem: WorkbenchError | None = None
+        self.over = threading.Event()
+        self._desk, self._of = desk, desk.drafts.fingerprint()
+        threading.Thread(target=self._wait, name="check", daemon=True).start()
+
+    def _wait(self) -> None:
+        try:
+            self._desk.drafts.set_check({**self.call.result(), "of": self._of})
+        except WorkbenchError as error:
+            self.problem = error
+        finally:
+            self.over.set()
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """How many of how many questions; None if that is not known yet."""
+        last = next((r for r in reversed(self.call.replies) if r.get("reply") == "progress"), None)
+        return (int(last["done"]), int(last["of"])) if last is not None and last.get("of") else None
+
+
+def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
+    """Begin a check.
+
+    Raises:
+        InputError: there is nothing to check, or a check is going on.
+    """
+    current = desk.tasks.get("check")
+    if isinstance(current, Task) and not current.over.is_set():
+        raise InputError("A check is going on already.", "Wait for it; it is soon done.")
+    if not 1 <= int(n or 0) <= 1000:
+        raise InputError(f"{n} questions cannot be asked.", "Choose between 1 and 1000.")
+    drafts = desk.drafts
+    drafts.split()  # what could not be taught is refused here already
+    drafts.choose(scorer=scorer)
+    call = desk.worker.call(
+        "check",
+        rows=[row.to_dict() for row in drafts.good],
+        settings=drafts.settings,
+        n=int(n),
+        scorer=scorer,
+        seed=int(drafts.settings.get("optim", {}).get("seed", 0)),
+    )
+    task = desk.tasks["check"] = Task(desk, call)
+    return task
+
+
+def press(desk: Desk, n: float, scorer: str) -> list[Any]:
+    """The button Check the teacher: returns at once; `poll` shows what comes of it."""
+    try:
+        start(desk, n, scorer)
+    except WorkbenchError as error:
+        return [wrong(error)]
+    return [said(desk)]
+
+
+def said(desk: Desk) -> str:
+    """What is going on, or why the last check came to nothing."""
+    task = desk.tasks.get("check")
+    if not isinstance(task, Task):
+        return ""
+    if not task.over.is_set():
+        progress = task.progress
+        if progress is None:
+            return note("Asking the model: first without, then with the example ...", "info")
+        done, of = progress
+        share = min(100, round(100 * done / of))
+        bar = f'<progress max="{of}" value="{done}" aria-label="Check">{share}%</progress>'
+        return f'<div class="note note-info" role="note"><p>Asked {done} of {of} questions. {bar}</p></div>'
+    return wrong(task.problem) if task.problem is not None else ""
+
+
+def verdict_html(desk: Desk) -> str:
+    """The verdict in a sentence, and what to do."""
+    found = desk.drafts.check
+    if found is None:
+        begin = "Press the button: it takes a few seconds." if desk.drafts.good else "First choose examples."
+        return note(f"Not checked yet. {begin}", "info")
+    word = str(found.get("verdict"))
+    title = {"ready": "Good to teach.", "weak": "It can be taught, but look first.", "cannot": "Not like this."}
+    old = ""
+    if found.get("of") != desk.drafts.fingerprint():
+        old = "<p><b>The examples or settings have changed since; check again.</b></p>"
+    help_ = "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
+    return (
+        f'<div class="verdict verdict-{escape(word)}"><h3>{escape(title.get(word, "Checked."))}</h3>'
+        f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}{old}</div>"
+    )
+
+
+def meters_html(desk: Desk) -> str:
+    """The two shares with their intervals, and what teaching would cost."""
+    found = desk.drafts.check
+    if found is None:
+        return ""
+    base, teacher = _measure(found.get("base")), _measure(found.get("teacher"))
+    estimate = found.get("estimate_seconds")
+    took = found.get("seconds")
+    cost = f"Teaching with the present settings takes {duration(float(estimate))} on this machine." if estimate else ""
+    also = f" The check took {duration(float(took))}." if took else ""
+    return (
+        '<div class="check-meters">'
+        + meter("The model alone", base, "check-base")
+        + meter("The model shown the example (teacher)", teacher, "check-teacher")
+        + f"</div>{note((cost + also).strip(), 'plain')}"
+    )
+
+
+def table(desk: Desk) -> dict[str, Any]:
+    """Side by side: the missed ones of the teacher first, as they are what to look at."""
+    found = desk.drafts.check or {}
+    asked = sorted(found.get("rows", []), key=lambda row: bool(row.get("teacher_right")))
+    lines = [
+        [
+            cut(str(row["question"])),
+            cut(str(row["answer"])),
+            cut(str(row["base"])),
+            _mark(row["base_right"]),
+            cut(str(row["teacher"])),
+            _mark(row["teacher_right"]),
+        ]
+        for row in asked[:_TABLE_ROWS]
+    ]
+    return {"headers": HEADERS, "data": lines}
+
+
+def everything(desk: Desk) -> list[Any]:
+    """All that the page shows."""
+    return [said(desk), verdict_html(desk), meters_html(desk), table(desk)]
+
+
+def poll(desk: Desk, cursor: Cursor) -> list[Any]:
+    """What has changed of it."""
+    made = [said(desk), verdict_html(desk), meters_html(desk)]
+    updates: list[Any] = []
+    for key, value in zip(("said", "verdict", "meters"), made, strict=True):
+        updates.append(gr.skip() if cursor.get(f"check.{key}") == value else value)
+        cursor[f"check.{key}"] = value
+    seen = cursor.get("check.result")
+    cursor["check.result"] = id(desk.drafts.check)
+    return [*updates, gr.skip() if seen == id(desk.drafts.check) else table(desk)]
+
+
+def _measure(values: Any) -> Measure | None:
+    return Measure(**values) if isinstance(values, dict) else None
+
+
+def _mark(right: Any) -> str:
+    return "\N{CHECK MARK} right" if right else "\N{MULTIPLICATION X} wrong"
+
+
+def run_check(desk: Desk, n: int, scorer: str) -> dict[str, Any]:
+    """A check from beginning to end, for programs: the caller waits, the server's other work does not."""
+    try:
+        task = start(desk, n, scorer)
+        task.over.wait()
+        if task.problem is not None:
+            raise task.problem
+    except WorkbenchError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    return {k: v for k, v in (desk.drafts.check or {}).items() if k != "of"}
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
+    gr.HTML(
+        "<p>The teacher is the model itself, shown the example. It can only teach what it can do when it is shown how. "
+        "So ask some of the questions twice before any teaching: without the example, and with it.</p>",
+        padding=False,
+    )
+    with gr.Row(equal_height=False):
+        n = gr.Slider(10, 200, value=50, step=10, label="How many questions at most", min_width=200)
+        scorer = gr.Dropdown(
+            [(text, name) for name, text in SCORERS.items()],
+            value="contains",
+            label="What counts as right",
+            min_width=200,
+        )
+    begin = gr.Button("Check the teacher", variant="primary")
+    progress = gr.HTML(said(desk), elem_id="check-said", padding=False)
+    verdict = gr.HTML(verdict_html(desk), elem_id="verdict", padding=False)
+    meters = gr.HTML(meters_html(desk), padding=False)
+    answers = gr.Dataframe(
+        headers=HEADERS,
+        datatype="str",
+        interactive=False,
+        wrap=True,
+        column_widths=["220px", "140px", "220px", "90px", "220px", "90px"],
+        max_height=420,
+        max_chars=200,
+        label="Side by side; what the teacher missed comes first",
+        buttons=[],
+        elem_id="check-table",
+    )
+    onward = gr.Button("Next: Teach", size="sm")
+    code.button(lambda many: code.check(desk, int(many)), [n])
+
+    begin.click(partial(press, desk), [n, scorer], progress, **PRIVATE)
+    onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **PRIVATE)
+    shared.on_load(
+        lambda: [*everything(desk), desk.drafts.choices.scorer], [progress, verdict, meters, answers, scorer]
+    )
+    shared.on_tick(partial(poll, desk), [progress, verdict, meters, answers], tab="check")
+
+    def check(n: int = 50, scorer: str = "contains") -> dict[str, Any]:
+        """Ask the model some of the questions without and with the example; the examples are those that are loaded.
+
+        Parameters:
+            n: how many questions at most.
+            scorer: what counts as right: `contains`, `exact`, `choice`, `number` or `json`.
+        Returns:
+            base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds, and rows: each with
+            id, question, answer, base, teacher, base_right, teacher_right.
+        """
+        return run_check(desk, n, scorer)
+
+    api(check, api_name="check")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,12 +78,14 @@ class Draft:
 
     Attributes:
         version: rises at each change but those of `type`, so that a page can tell whether to redraw.
+        edition: another text whenever the rows have changed, so that a table that is behind can be told.
         notice: what a person should know about the saved draft; empty if all is well.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.version = 1
+        self.edition = secrets.token_hex(4)
         self.notice = ""
         self._lock = threading.RLock()
         self._undo: deque[_Examples] = deque(maxlen=UNDO)
@@ -329,6 +332,8 @@ class Draft:
 
     def _save_examples(self, before: _Examples) -> None:
         now = self._examples
+        if now.rows is not before.rows:
+            self.edition = secrets.token_hex(4)
         for name, rows, old in (("rows.jsonl", now.rows, before.rows), ("keep.jsonl", now.keep, before.keep)):
             if rows is not old:
                 self._write(name, "".join(json.dumps(dict(row)) + "\n" for row in rows))

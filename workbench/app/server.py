@@ -101,6 +101,7 @@ def build(desk: Desk) -> gr.Blocks:
                     page.build(desk, shared)
                 tab.select(partial(_enter, name.lower()), cursor, cursor, **_QUIET)
         _wire(blocks, shared, cursor)
+        _publish(desk)
     made: gr.Blocks = blocks
     return made
 
@@ -138,6 +139,49 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
 
     blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
     shared.timer.tick(tick, cursor, [cursor, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
+
+
+def _publish(desk: Desk) -> None:
+    """The endpoints that belong to no page."""
+    from gradio.events import api
+
+    from workbench.app import status
+
+    def models() -> dict[str, Any]:
+        """Which model is in memory, and what a model can be named.
+
+        Returns:
+            loaded (its name, or null while it is being loaded), state, error, and named: what may be given as a name.
+        """
+        now = desk.worker.status
+        named = {
+            "pocket": "the bundled model, for a laptop without a network",
+            "a hub id": "such as Qwen/Qwen3-4B-Instruct-2507",
+            "a folder": "with config.json, weights and tokenizer",
+        }
+        return {"loaded": now.model, "state": now.state, "error": now.error, "named": named}
+
+    def status_() -> dict[str, Any]:
+        """What is going on, at once.
+
+        Returns:
+            state (loading, idle, checking, teaching, stopping or working), sentence (the same for people), model, run,
+            phase, error, examples (what is loaded, by number), and steps: how each of the four steps stands.
+        """
+        now, drafts = desk.worker.status, desk.drafts
+        return {
+            "state": now.state,
+            "sentence": status.sentence(desk),
+            "model": now.model,
+            "run": now.run,
+            "phase": now.phase,
+            "error": now.error,
+            "examples": {"name": drafts.name, "rows": len(drafts.rows), "wrong": len(drafts.problems)},
+            "steps": {name: words for name, words, _ in status.steps(desk)},
+        }
+
+    api(models, api_name="models", queue=False)
+    api(status_, api_name="status", queue=False)
 
 
 def _distinct(registered: Sequence[tuple[Any, list[Any]]]) -> list[Any]:

@@ -66,8 +66,8 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .note-wrong p:first-child { font-weight: 600; }
 .note-plain { border: 0; background: none; padding: 0; color: var(--body-text-color-subdued); font-size: .9rem; }
 .note progress { vertical-align: middle; width: 12rem; max-width: 100%; }
-.verdict { padding: .6rem 1rem; border: 1px solid var(--border-color-primary); border-left-width: 8px; border-radius: 6px;
-  color: var(--body-text-color); overflow-wrap: anywhere; }
+.verdict { padding: .6rem 1rem; border: 1px solid var(--border-color-primary); border-left-width: 8px;
+  border-radius: 6px; color: var(--body-text-color); overflow-wrap: anywhere; }
 .verdict h3 { margin: 0 0 .2rem; font-size: 1.15rem; }
 .verdict p { margin: .2rem 0; }
 .verdict-ready { border-left-color: #15803d; }

@@ -1,0 +1,189 @@
+"""Below the table of examples: what is read of a row, ask-fix-keep, and the questions to keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.notes import note, wrong
+from workbench.errors import InputError, WorkbenchError
+from workbench.views.text import clip, plain
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+_PATIENCE = 10.0
+_LONGEST = 20_000
+_NONE = "Choose a row in the table."
+
+
+def prompts(desk: Desk, number: Any) -> list[str]:
+    """What the student and the teacher read of a row, and how long it is."""
+    try:
+        row = desk.drafts.rows[int(number) - 1] if int(number) > 0 else None
+    except (TypeError, ValueError, IndexError):
+        row = None
+    if row is None:
+        return ["", "", note(_NONE, "info")]
+    place = int(number) - 1
+    if place in desk.drafts.problems:
+        return ["", "", note(f"Row {place + 1} is wrong: {desk.drafts.problems[place]}", "wrong")]
+    template = desk.drafts.settings.get("teacher", {}).get("template", "")
+    try:
+        made = desk.worker.call("render", row=dict(row), template=template).result(_PATIENCE)
+    except TimeoutError:
+        return ["", "", note("The model is busy. Choose the row again in a moment.", "info")]
+    except WorkbenchError as error:
+        return ["", "", wrong(error)]
+    said = (
+        f"Row {place + 1}: the student reads {made['student_tokens']} tokens (pieces of words), the teacher "
+        f"{made['teacher_tokens']}; the model takes at most {made['limit']}, its answer included."
+    )
+    return [_shown(made["student"]), _shown(made["teacher"]), note(said, "info")]
+
+
+def ask(desk: Desk, question: str) -> Iterator[list[str]]:
+    """The model's own answer as it comes, and what is to be known about it."""
+    if not (question or "").strip():
+        yield ["", note("Write a question first.", "wrong")]
+        return
+    call = desk.worker.call("ask", messages=[{"role": "user", "content": question.strip()}], roles=["base"])
+    text = ""
+    for reply in call:
+        if reply["reply"] == "token":
+            text = str(reply["text"])
+            yield [text, ""]
+    try:
+        answers = call.result()["answers"]["base"]
+    except WorkbenchError as error:
+        yield [text, wrong(error)]
+        return
+    yield [
+        str(answers[0]["text"]),
+        note("Correct the answer, then keep it. If it is right, put it on the list.", "info"),
+    ]
+
+
+def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> str:
+    """The corrected answer becomes an example."""
+    if not (question or "").strip() or not (corrected or "").strip():
+        return note("A question and a corrected answer are needed.", "wrong")
+    row = {"prompt": question.strip(), "demonstration": corrected.strip()}
+    if (answer or "").strip():
+        row["answer"] = answer.strip()
+    try:
+        desk.drafts.add(row)
+    except WorkbenchError as error:
+        return wrong(error)
+    return note(f"Kept as row {len(desk.drafts.rows)}.")
+
+
+def keep_as_is(desk: Desk, question: str) -> list[str]:
+    """The answer is right: the question goes on the list of those to keep."""
+    if not (question or "").strip():
+        return [note("Write a question first.", "wrong"), keep_text(desk)]
+    new = desk.drafts.add_keep(question.strip())
+    return [note("It is on the list of questions to keep." if new else "It was on the list already."), keep_text(desk)]
+
+
+def keep_text(desk: Desk) -> str:
+    """The questions to keep, one a line; one that has several lines, or turns, is written as JSON."""
+    return "\n".join(map(_line, (row.get("prompt", "") for row in desk.drafts.keep)))
+
+
+def set_keep(desk: Desk, text: str) -> list[Any]:
+    """The list was edited."""
+    held = {_line(row.get("prompt", "")): row for row in desk.drafts.keep}
+    kept: list[Any] = []
+    try:
+        for number, line in enumerate((text or "").splitlines(), start=1):
+            if line.strip():
+                kept.append(held.get(line) or {"prompt": _prompt(line.strip(), number)})
+        desk.drafts.set_keep(kept)
+    except WorkbenchError as error:
+        return [wrong(error), gr.skip()]
+    return [note(f"{len(desk.drafts.keep)} questions are to keep their answers."), keep_text(desk)]
+
+
+def poll(desk: Desk, cursor: Cursor) -> list[Any]:
+    """The list, when it was changed elsewhere: on Compare, say."""
+    if cursor.get("fixing.keep") == desk.drafts.keep:
+        return [gr.skip()]
+    cursor["fixing.keep"] = desk.drafts.keep
+    return [keep_text(desk)]
+
+
+def _line(prompt: Any) -> str:
+    if isinstance(prompt, str) and "\n" not in prompt and "\r" not in prompt and prompt[:1] not in ('"', "["):
+        return prompt
+    return json.dumps(prompt, ensure_ascii=False)
+
+
+def _prompt(line: str, number: int) -> Any:
+    if line[0] == '"' or line.startswith("[{"):
+        try:
+            made = json.loads(line)
+        except ValueError:
+            if line[0] == '"':
+                return line
+            raise InputError(f"Line {number} begins like a conversation but is no JSON.", "Correct the line.") from None
+        if isinstance(made, list) and not all(isinstance(t, dict) and {"role", "content"} <= set(t) for t in made):
+            raise InputError(f"Line {number} is no conversation.", "Each turn needs a role and a content.")
+        return made
+    return line
+
+
+def _shown(text: str) -> str:
+    return plain(clip(str(text), _LONGEST))
+
+
+def build(desk: Desk, shared: Shared, number: gr.Number, view: Callable[..., list[Any]], shown: list[Any]) -> None:
+    """Declare the three parts.
+
+    Args:
+        number: the row that is chosen in the table.
+        view, shown: what the table shows, and where; called after an example was added.
+    """
+    with gr.Accordion("What the student reads, what the teacher reads", open=False):
+        lengths = gr.HTML(note(_NONE, "info"), padding=False)
+        with gr.Row():
+            student = gr.Textbox(
+                label="What the student reads", lines=6, max_lines=18, interactive=False, min_width=280
+            )
+            teacher = gr.Textbox(
+                label="What the teacher reads", lines=6, max_lines=18, interactive=False, min_width=280
+            )
+    with gr.Accordion("Ask, fix, keep: make an example from the model's own answer", open=False):
+        asked = gr.Textbox(label="Ask the model", lines=1, max_lines=6, placeholder="What is red ball in Zorbic?")
+        press = gr.Button("Ask")
+        corrected = gr.Textbox(label="Its answer: correct it here", lines=2, max_lines=10)
+        right = gr.Textbox(label="The right answer to look for (may be empty) ", lines=1, max_lines=3)
+        with gr.Row():
+            keep = gr.Button("Keep as an example", min_width=120)
+            as_is = gr.Button("It is right: keep it so", min_width=120)
+        said = gr.HTML(padding=False)
+    with gr.Accordion("Questions to keep: their answers should stay as they are", open=False):
+        kept = gr.Textbox(
+            label="One a line",
+            info="While it is taught, the model is held to its own first answers to these.",
+            lines=4,
+            max_lines=14,
+            elem_id="keep-list",
+        )
+        kept_said = gr.HTML(padding=False)
+
+    number.change(partial(prompts, desk), number, [student, teacher, lengths], **PRIVATE)
+    for start in (press.click, asked.submit):
+        start(partial(ask, desk), asked, [corrected, said], concurrency_limit=4, **PRIVATE)
+    keep.click(partial(keep_example, desk), [asked, corrected, right], said, **PRIVATE).then(
+        view, None, shown, **PRIVATE
+    )
+    as_is.click(partial(keep_as_is, desk), asked, [said, kept], **PRIVATE)
+    kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **PRIVATE)
+    for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):
+        shared.remember(component, f"examples.{key}")
+    shared.on_load(lambda: [keep_text(desk)], [kept])
+    shared.on_tick(partial(poll, desk), [kept])

@@ -1,0 +1,125 @@
+"""The table of examples: rows of the draft as lines of cells, and back. No Gradio here.
+
+A cell of the table is a text. One that is too long for a table is shown cut; so what comes back is compared with what
+was shown, and only cells that differ are taken over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.app.drafts import Draft, Row
+from workbench.demonstrations.lenient import problem_of
+
+PAGE = 50
+"""Rows in the table at a time: what a browser takes in its stride, and what is sent at each change."""
+
+LONGEST = 500
+"""Most characters of a cell in the table; the whole text is in the form below it."""
+
+HEADERS = ("row", "what is wrong", "question", "answer of the example", "right answer", "article")
+FIELDS = ("prompt", "demonstration", "answer", "context")
+_CUT = " \u2026 (cut)"
+
+Line = list[Any]
+
+
+def pages(count: int) -> int:
+    """How many pages there are; one even without rows."""
+    return max(1, -(-count // PAGE))
+
+
+def lines(draft: Draft, page: int, wrong_only: bool = False) -> list[Line]:
+    """The lines of a page, counted from 1. Each begins with the row's number, from 1."""
+    problems = draft.problems
+    places = sorted(problems) if wrong_only else range(len(draft.rows))
+    shown = list(places)[(page - 1) * PAGE : page * PAGE]
+    return [line(place, draft.rows[place], problems.get(place, "")) for place in shown]
+
+
+def line(place: int, row: Row, problem: str) -> Line:
+    """One row as a line."""
+    return [place + 1, problem, *(cut(text_of(row.get(name))) for name in FIELDS)]
+
+
+def text_of(value: Any) -> str:
+    """A value as a person can read and edit it: a conversation as JSON, nothing as an empty text."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def cut(text: str) -> str:
+    """A text short enough for a table."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + _CUT
+
+
+def value_of(name: str, text: str) -> Any:
+    """What a person entered for a field: the inverse of `text_of`; None for nothing."""
+    if not text.strip():
+        return "" if name == "prompt" else None
+    if name == "prompt" and text.lstrip().startswith("[{"):
+        try:
+            turns = json.loads(text)
+        except ValueError:
+            return text
+        if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+            return turns
+    return text
+
+
+def changed(row: Row, values: Mapping[str, str]) -> Row:
+    """A row with what was entered for some fields in place of what it held."""
+    made = dict(row)
+    for name, text in values.items():
+        value = value_of(name, text)
+        if value is None:
+            made.pop(name, None)
+        else:
+            made[name] = value
+    return made
+
+
+def take(draft: Draft, table: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Take over what was edited in a table; returns how many rows were changed and how many are new.
+
+    A line whose number is none of a row is a new row. A line that is missing says nothing: a table may show a part.
+    """
+    rows = list(draft.rows)
+    edited = 0
+    new: list[Row] = []
+    for cells in table:
+        texts = {name: _text(cell) for name, cell in zip(FIELDS, cells[2:], strict=False)}
+        place = _place(cells[0], len(rows))
+        if place is None:
+            if any(text.strip() for text in texts.values()):
+                new.append(changed({}, texts))
+            continue
+        row = rows[place]
+        differing = {name: text for name, text in texts.items() if text != cut(text_of(row.get(name)))}
+        if differing:
+            rows[place] = changed(row, differing)
+            edited += 1
+    if edited or new:
+        draft.set_rows([*rows, *new])
+    return edited, len(new)
+
+
+def about(draft: Draft, place: int) -> str:
+    """What is wrong with a row, if anything is."""
+    return problem_of(dict(draft.rows[place])) if 0 <= place < len(draft.rows) else ""
+
+
+def _place(cell: Any, count: int) -> int | None:
+    try:
+        number = int(str(cell).strip())
+    except ValueError:
+        return None
+    return number - 1 if 1 <= number <= count else None
+
+
+def _text(cell: Any) -> str:
+    # pandas' word for an empty cell is NaN, the only value that is not itself.
+    return "" if cell is None or cell != cell else str(cell)
