@@ -35,7 +35,11 @@ def answer_column(
     marks = {True: '<span class="wb-right">\u2713 right</span>', False: '<span class="wb-wrong">\u2717 wrong</span>'}
     mark = "" if right is None else " " + marks[right]
     identity = f' id="{escape(elem_id)}"' if elem_id else ""
-    bodies = "".join(f'<div class="wb-text" dir="auto">{shown(t, 20_000)}</div>' for t in texts)
+    # What is long scrolls, and what scrolls must be reached by the keyboard.
+    bodies = "".join(
+        f'<div class="wb-text" dir="auto"{" tabindex=0" if len(t) > 600 else ""}>{shown(t, 20_000)}</div>'
+        for t in texts
+    )
     name = title or TITLES.get(role, role)
     return (
         f'<div class="wb wb-answer"{identity}><div class="wb-title">{escape(name)}{mark}</div>{bodies}'

@@ -114,7 +114,7 @@ CSS = f"""
 .wb .wb-keys svg{{width:2rem;height:.7rem;flex:none}}
 .wb svg.wb-spark{{width:6rem;height:1.6rem;vertical-align:middle}}
 .wb-columns{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr));gap:.75rem}}
-.wb .wb-answer{{background:var(--wb-panel,#fff);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
+.wb.wb-answer{{background:var(--wb-panel,#fff);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
   padding:.6rem .8rem;height:100%}}
 .wb .wb-text{{white-space:pre-wrap;overflow-wrap:anywhere;max-height:24rem;overflow:auto;min-height:1.5rem}}
 .wb .wb-right{{color:var(--wb-right,#0a6b4f);font-weight:600}}.wb .wb-wrong{{color:var(--wb-wrong,#a11d2e);
