@@ -37,8 +37,8 @@ def answer_column(
     identity = f' id="{escape(elem_id)}"' if elem_id else ""
     # What is long scrolls, and what scrolls must be reached by the keyboard.
     bodies = "".join(
-        f'<div class="wb-text" dir="auto"{" tabindex=0" if len(t) > 600 else ""}>{shown(t, 20_000)}</div>'
-        for t in texts
+        f'<div class="wb-text" dir="auto"{" tabindex=0" if len(one) > 600 else ""}>{shown(one, 20_000)}</div>'
+        for one in texts
     )
     name = title or TITLES.get(role, role)
     return (
