@@ -244,14 +244,14 @@ def build(desk: Desk, shared: Shared) -> None:
         datatype="str",
         interactive=False,
         wrap=True,
-        column_widths=["220px", "140px", "220px", "90px", "220px", "90px"],
+        column_widths=["270px", "170px", "270px", "100px", "270px", "100px"],
         max_height=420,
         max_chars=200,
         label="Side by side; what the teacher missed comes first",
         buttons=[],
         elem_id="check-table",
     )
-    onward = gr.Button("Next: Teach", size="sm")
+    onward = gr.Button("Next: Teach", size="sm", elem_classes="onward")
     code.button(lambda many: code.check(desk, int(many)), [n])
 
     begin.click(partial(press, desk), [n, scorer], progress, **PRIVATE)

@@ -214,8 +214,8 @@ def button(make: Callable[..., Code], inputs: Sequence[Any] = ()) -> None:
 
     press = gr.Button("Show the code", size="sm", elem_classes="show-code")
     with gr.Accordion("The same without a browser", open=False, visible=False) as box:
-        shell = gr.Code(label="Command line", language="shell", interactive=False, wrap_lines=True)
-        python = gr.Code(label="Python", language="python", interactive=False)
+        shell = gr.Code(label="Command line", language="shell", lines=1, interactive=False, wrap_lines=True)
+        python = gr.Code(label="Python", language="python", lines=3, interactive=False)
 
     def show(*values: Any) -> list[Any]:
         try:

@@ -193,7 +193,7 @@ class Draft:
     def files(self) -> tuple[Path, Path | None]:
         """Write the good rows, and the questions to keep if there are any, as files that every command reads."""
         kept = [Demonstration.from_dict(dict(row)) for row in self.keep]
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-.") or "examples"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name[:80]).strip("-.") or "examples"
         with self._lock, clear_disk_errors(self.folder):
             folder = self.folder / "files"
             folder.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ class Draft:
         rows = tuple(dict(row) for row in rows)
         keep = tuple(_keep_row(row) for row in rows if _is_keep(row))
         rest = tuple(row for row in rows if not _is_keep(row))
-        self._change(rows=rest, keep=keep or self.keep, name=name, source=source or name)
+        self._change(rows=rest, keep=keep or self.keep, name=name[:90], source=source or name)
 
     def set_rows(self, rows: Iterable[Row]) -> None:
         """Put rows in place of all, under the same name: what a table holds after it was edited."""

@@ -20,6 +20,7 @@ from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError, WorkbenchError
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+_VIEW = 9
 _GUESS = "(guess)"
 _COLUMNS = {
     "prompt": "Column of what is asked",
@@ -50,14 +51,14 @@ def summary(desk: Desk) -> str:
     test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
     kept = f" {len(drafts.keep)} questions are to keep their answers." if drafts.keep else ""
     return note(
-        f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} are kept "
-        f"back for the test{test}.{kept}",
+        f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
+        f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}.{kept}",
         "info",
     )
 
 
 def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:
-    """What the table and what stands around it show: table, its edition, summary, page, undo, file."""
+    """What the table and what stands around it show; `_VIEW` is how many that are."""
     drafts = desk.drafts
     count = len(drafts.problems) if wrong_only else len(drafts.rows)
     last = rows.pages(count)
@@ -70,6 +71,7 @@ def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:
         gr.update(maximum=max(2, last), value=page, visible=last > 1),
         gr.update(value=undo, interactive=bool(drafts.changes)),
         as_file(desk),
+        *(gr.update(visible=bool(drafts.problems) or wrong_only) for _ in range(3)),
     ]
 
 
@@ -128,7 +130,7 @@ def use_text(desk: Desk, text: str, add: bool) -> list[Any]:
 def use_file(desk: Desk, path: str | None, add: bool) -> list[Any]:
     """A file was uploaded."""
     if not path:
-        return [gr.skip()] * (7 + 2 + len(intake.FIELDS))
+        return [gr.skip()] * (1 + _VIEW + 2 + len(intake.FIELDS))
     return after_reading(desk, lambda: intake.use_file(desk, path, add))
 
 
@@ -145,7 +147,7 @@ def edit_table(desk: Desk, table: list[list[Any]], edition: str, page: float, wr
         return [note(said, "wrong"), *view(desk, page, wrong_only)]
     edited, new = rows.take(desk.drafts, table)
     if not edited and not new:
-        return [gr.skip()] * 7
+        return [gr.skip()] * (1 + _VIEW)
     said = f"{edited} row{'s' if edited != 1 else ''} changed." if edited else f"{new} added."
     shown = view(desk, page, wrong_only)
     if not new and [list(map(str, line)) for line in table] == [list(map(str, line)) for line in shown[0]["data"]]:
@@ -298,13 +300,13 @@ def build(desk: Desk, shared: Shared) -> None:
     edition = gr.State("")
     with gr.Row():
         page = gr.Slider(1, 2, value=1, step=1, label=f"Page of {rows.PAGE} rows", visible=False, min_width=180)
-        wrong_only = gr.Checkbox(label="Only wrong rows", value=False, min_width=140)
-        strict = gr.Checkbox(label="Wrong rows block the good ones", value=False, min_width=140)
+        wrong_only = gr.Checkbox(label="Only wrong rows", value=False, min_width=140, visible=False)
+        strict = gr.Checkbox(label="Wrong rows block the good ones", value=False, min_width=140, visible=False)
         held_out = gr.Slider(5, 50, value=30, step=5, label="Kept back for the test, in percent", min_width=180)
     with gr.Row():
-        back = gr.Button("Undo", min_width=100)
-        sweep = gr.Button("Delete all wrong rows", min_width=100)
-        download = gr.DownloadButton("Download", min_width=100)
+        back = gr.Button("Undo", size="md", min_width=100)
+        sweep = gr.Button("Delete all wrong rows", size="md", min_width=100, visible=False)
+        download = gr.DownloadButton("Download", size="md", min_width=100)
     with gr.Accordion("Write or change one example", open=False):
         number = gr.Number(0, label="Row (0: a new one)", precision=0, minimum=0)
         form = [
@@ -312,10 +314,10 @@ def build(desk: Desk, shared: Shared) -> None:
             for field, (label, info) in _FORM.items()
         ]
         with gr.Row():
-            add_row = gr.Button("Add as a new row", min_width=100)
-            save_row = gr.Button("Save this row", min_width=100)
-            delete_row = gr.Button("Delete this row", min_width=100)
-    shown = [table, edition, counts, page, back, download]
+            add_row = gr.Button("Add as a new row", size="md", min_width=100)
+            save_row = gr.Button("Save this row", size="md", min_width=100)
+            delete_row = gr.Button("Delete this row", size="md", min_width=100)
+    shown = [table, edition, counts, page, back, download, wrong_only, strict, sweep]
     guessed = [guesses, guess_notes, *lists]
 
     use.click(partial(use_sample, desk), sample, [said, *shown, *guessed], **PRIVATE)
@@ -345,6 +347,8 @@ def build(desk: Desk, shared: Shared) -> None:
     strict.input(partial(choose, desk), [held_out, strict], counts, **PRIVATE)
 
     fixing.build(desk, shared, number, partial(view, desk), shown)
+    onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
+    onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **PRIVATE)
     code.button(partial(code.examples, desk))
 
     shared.remember(pasted, "examples.pasted")

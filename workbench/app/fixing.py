@@ -158,12 +158,12 @@ def build(desk: Desk, shared: Shared, number: gr.Number, view: Callable[..., lis
             )
     with gr.Accordion("Ask, fix, keep: make an example from the model's own answer", open=False):
         asked = gr.Textbox(label="Ask the model", lines=1, max_lines=6, placeholder="What is red ball in Zorbic?")
-        press = gr.Button("Ask")
+        press = gr.Button("Ask", size="md")
         corrected = gr.Textbox(label="Its answer: correct it here", lines=2, max_lines=10)
         right = gr.Textbox(label="The right answer to look for (may be empty) ", lines=1, max_lines=3)
         with gr.Row():
-            keep = gr.Button("Keep as an example", min_width=120)
-            as_is = gr.Button("It is right: keep it so", min_width=120)
+            keep = gr.Button("Keep as an example", min_width=120, size="md")
+            as_is = gr.Button("It is right: keep it so", min_width=120, size="md")
         said = gr.HTML(padding=False)
     with gr.Accordion("Questions to keep: their answers should stay as they are", open=False):
         kept = gr.Textbox(

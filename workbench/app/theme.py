@@ -41,7 +41,11 @@ def css() -> str:
 
 
 FRAME = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto; }
+.gradio-container .html-container { padding: 0; }
+.gradio-container .block:has(> .html-container > .prose:empty) { display: none; }
+.gradio-container .table-wrap table, .gradio-container .table-wrap table * { font-family: var(--font) !important; }
+button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }
 #heading h1 { font-size: 1.5rem; margin: .2rem 0; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
 .status-line { margin: 0; padding: .5rem .8rem; border-left: 4px solid var(--neutral-400);

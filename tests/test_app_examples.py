@@ -1,0 +1,270 @@
+"""The page Examples: taking rows in, the table, ask-fix-keep, the questions to keep."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.app import examples, fixing, intake, rows, samples
+from workbench.app.desk import Desk
+from workbench.demonstrations import Columns, read
+from workbench.errors import InputError
+from workbench.worker import Worker
+
+FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+EVIL = "<img src=x onerror=alert(1)></script>\u202eabc"
+PASTED = "What is one? => It is 1.\nWhat is two? => It is 2.\nWhat is three? => It is 3."
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A desk whose worker was not started: what needs no model must not wait for one."""
+    return Desk.at(tmp_path / "runs", Worker(tmp_path / "runs", command=FAKE))
+
+
+@pytest.fixture
+def working(desk: Desk) -> Iterator[Desk]:
+    desk.worker.start()
+    yield desk
+    desk.worker.close()
+
+
+def as_text(table: list[list[Any]]) -> list[list[Any]]:
+    """A table as a browser gives it back."""
+    return [list(line) for line in table]
+
+
+@pytest.mark.parametrize("sample", samples.SAMPLES, ids=lambda s: s.name)
+def test_every_bundled_set_can_be_used(desk: Desk, sample: samples.Sample) -> None:
+    said = intake.use_sample(desk, sample.name)
+    count = len(read(samples.path(sample.name)).rows)
+    assert str(count) in said
+    assert (len(desk.drafts.keep) if sample.keep else len(desk.drafts.rows)) == count
+    assert not desk.drafts.problems
+
+
+def test_a_set_that_is_none_is_refused(desk: Desk) -> None:
+    for name in ("../pyproject", "zorbic.jsonl", ""):
+        with pytest.raises(InputError, match="no sample set"):
+            intake.use_sample(desk, name)
+
+
+def test_the_split_is_said(desk: Desk) -> None:
+    made = examples.use_sample(desk, "zorbic")
+    assert "200 examples" in made[0] and "140 will teach" in made[3] and "60 are kept back" in made[3]
+    assert len(made[1]["data"]) == rows.PAGE and made[4]["maximum"] == 4
+
+
+def test_pasted_rows_are_in_the_table_with_their_columns(desk: Desk) -> None:
+    made = examples.use_text(desk, PASTED, False)
+    assert [line[2] for line in made[1]["data"]] == ["What is one?", "What is two?", "What is three?"]
+    shown, notes, *lists = examples.columns(desk)
+    assert shown["visible"] and "no answer column" in notes
+    assert [choice["value"] for choice in lists] == ["prompt", "demonstration", "(guess)", "(guess)"]
+
+
+def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk) -> None:
+    text = '{"prompt": "A?", "demonstration": "a"}\n{"prompt": "B?", "demonstration": 7}\n{"prompt": "C?"}\n'
+    text += '{"prompt": "D?", "demonstration": "d"}'
+    made = examples.use_text(desk, text, False)
+    assert [bool(line[1]) for line in made[1]["data"]] == [False, True, True, False]
+    assert "not a text" in made[1]["data"][1][1] and made[1]["data"][1][3] == "7"
+    assert "2 of 4 rows are wrong" in made[3] and "1 will teach" in made[3]
+    assert [line[0] for line in rows.lines(desk.drafts, 1, wrong_only=True)] == [2, 3]
+    examples.delete_wrong(desk)
+    assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "D?"]
+
+
+def test_text_that_is_no_table_is_refused_in_words_and_changes_nothing(desk: Desk) -> None:
+    examples.use_sample(desk, "zorbic")
+    for text in ("", "Hello there", '{"prompt": ', "\x00"):
+        assert "note-wrong" in examples.use_text(desk, text, False)[0]
+    assert len(desk.drafts.rows) == 200
+
+
+def test_a_column_is_changed_in_place_also_after_a_restart(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "my set <b>.csv"
+    file.write_text("question,reply,truth\nOne?,It is 1.,1\nTwo?,It is 2.,2\n")
+    examples.use_file(desk, str(file), False)
+    assert desk.drafts.rows[0] == {"prompt": "One?", "demonstration": "It is 1."}
+    file.unlink()
+    restarted = Desk.at(desk.runs, desk.worker)
+    examples.read_again(restarted, "question", "reply", "truth", "(guess)")
+    assert restarted.drafts.rows[0] == {"prompt": "One?", "demonstration": "It is 1.", "answer": "1"}
+    assert intake.latest(restarted).chosen["answer"] == "truth"
+    with pytest.raises(InputError, match="no column"):
+        intake.read_again(restarted, {"prompt": "elsewhere"})
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet", "tsv", "txt", "xlsx"])
+def test_files_of_every_kind_are_taken_in(desk: Desk, tmp_path: Path, kind: str) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"prompt": ["A?", "B?"], "demonstration": ["It is a.", "It is b."]})
+    file = tmp_path / f"rows.{kind}"
+    if kind in ("csv", "tsv"):
+        frame.to_csv(file, index=False, sep="\t" if kind == "tsv" else ",")
+    elif kind in ("json", "jsonl"):
+        frame.to_json(file, orient="records", lines=kind == "jsonl")
+    elif kind == "txt":
+        file.write_text("A? => It is a.\nB? => It is b.\n")
+    else:
+        getattr(frame, {"xlsx": "to_excel", "parquet": "to_parquet"}[kind])(file, index=False)
+    intake.use_file(desk, str(file))
+    assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "B?"] and desk.drafts.name == "rows"
+
+
+def test_more_rows_are_put_after_those_that_are_there(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    examples.use_text(desk, "Four? => 4", True)
+    assert [row["prompt"] for row in desk.drafts.rows][2:] == ["What is three?", "Four?"]
+    examples.use_text(desk, "Five? => 5", False)
+    assert len(desk.drafts.rows) == 1
+    examples.undo(desk, 1, False)
+    assert len(desk.drafts.rows) == 4
+
+
+def test_only_what_was_changed_in_the_table_is_taken_over(desk: Desk) -> None:
+    long = "word " * 5000
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}]
+    desk.drafts.replace_rows(
+        [
+            {"prompt": turns, "demonstration": long, "id": "a", "tags": ["t"]},
+            {"prompt": "Two?", "demonstration": "2", "answer": "2"},
+        ],
+        "set",
+    )
+    before = desk.drafts.rows
+    table, edition, *_ = examples.view(desk)
+    assert len(table["data"][0][3]) < 600, "a long cell is shown cut"
+    edited = as_text(table["data"])
+    edited[1][4] = "two"
+    made = examples.edit_table(desk, edited, edition, 1, False)
+    assert "1 row changed" in made[0]
+    assert desk.drafts.rows[0] == before[0], "the cut text is not taken for an edit"
+    assert desk.drafts.rows[1]["answer"] == "two"
+    edited[0][2] = json.dumps([{"role": "user", "content": "Hello?"}])
+    edited[1][4] = ""
+    examples.edit_table(desk, edited, desk.drafts.edition, 1, False)
+    assert desk.drafts.rows[0]["prompt"] == [{"role": "user", "content": "Hello?"}]
+    assert desk.drafts.rows[0]["tags"] == ["t"] and "answer" not in desk.drafts.rows[1]
+
+
+def test_a_table_that_is_behind_is_not_taken_over(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    table, edition, *_ = examples.view(desk)
+    edited = as_text(table["data"])
+    edited[0][2] = "Changed here?"
+    desk.drafts.delete(0)
+    made = examples.edit_table(desk, edited, edition, 1, False)
+    assert "changed elsewhere" in made[0] and made[2] == desk.drafts.edition
+    assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
+
+
+def test_a_line_without_a_number_is_a_new_row_and_a_missing_one_is_no_deletion(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    table, edition, *_ = examples.view(desk)
+    edited = [*as_text(table["data"])[1:], ["", "", "Four?", "It is 4.", float("nan"), None], ["", "", "", "", "", ""]]
+    examples.edit_table(desk, edited, edition, 1, False)
+    assert [row["prompt"] for row in desk.drafts.rows] == ["What is one?", "What is two?", "What is three?", "Four?"]
+    assert desk.drafts.rows[3] == {"prompt": "Four?", "demonstration": "It is 4."}
+
+
+def test_the_form_writes_changes_and_deletes_a_row(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    assert examples.pick(desk, 2) == [2, "What is two?", "It is 2.", "", ""]
+    assert examples.pick(desk, 99)[0] == examples.pick(desk, None)[0] == 0
+    examples.save(desk, 2, 1, False, "What is two?", "Two it is.", "2", "")
+    assert desk.drafts.rows[1] == {"prompt": "What is two?", "demonstration": "Two it is.", "answer": "2"}
+    assert "No row is chosen" in examples.save(desk, 0, 1, False, "a", "b", "", "")[0]
+    examples.add(desk, EVIL, "So.", "", "An article.")
+    assert desk.drafts.rows[3] == {"prompt": EVIL, "demonstration": "So.", "context": "An article."}
+    examples.delete(desk, 1, 1, False)
+    assert len(desk.drafts.rows) == 3
+    assert "note-wrong" in examples.delete(desk, 0, 1, False)[0] and len(desk.drafts.rows) == 3
+
+
+def test_the_download_is_read_again_with_the_questions_to_keep(desk: Desk) -> None:
+    assert examples.as_file(desk) is None
+    examples.use_text(desk, PASTED, False)
+    desk.drafts.add({"prompt": "Wrong?"})
+    desk.drafts.add_keep(EVIL)
+    file = examples.as_file(desk)
+    assert file is not None and desk.runs not in Path(file).parents
+    found = read(file).rows
+    assert [row.keep for row in found] == [False, False, False, True] and found[3].prompt == EVIL
+
+
+@pytest.mark.parametrize("text", [EVIL, "x" * 100_000, "\u202e\u2066right to left"])
+def test_no_text_becomes_an_element_or_turns_the_page(desk: Desk, text: str) -> None:
+    desk.drafts.replace_rows([{"prompt": text, "demonstration": text}, {"prompt": "B?"}], text)
+    desk.drafts.add_keep(text)
+    html = examples.summary(desk) + "".join(map(str, examples.columns(desk)[1]))
+    html += fixing.set_keep(desk, text)[0] + examples.use_text(desk, text, False)[0]
+    assert "<img" not in html and "</script" not in html and "\u202e" not in html and len(html) < 12_000
+    assert all(len(str(cell)) < 600 for line in rows.lines(desk.drafts, 1) for cell in line)
+
+
+def test_what_is_read_is_shown_with_its_length(working: Desk) -> None:
+    examples.use_text(working, PASTED, False)
+    student, teacher, said = fixing.prompts(working, 2)
+    assert "What is two?" in student and "It is 2." not in student and "It is 2." in teacher
+    assert "tokens" in said
+    working.drafts.add({"prompt": "No example?"})
+    assert fixing.prompts(working, 4)[:2] == ["", ""] and "Row 4 is wrong" in fixing.prompts(working, 4)[2]
+    assert "Choose a row" in fixing.prompts(working, 0)[2]
+
+
+def test_without_a_worker_it_says_so(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    assert "note-wrong" in fixing.prompts(desk, 1)[2]
+    assert "note-wrong" in list(fixing.ask(desk, "Hello?"))[-1][1]
+
+
+def test_ask_fix_keep(working: Desk) -> None:
+    came = list(fixing.ask(working, " What is red? "))
+    assert came[-1][0] == "I do not know: What is red?" and len(came) > 1
+    assert "row 1" in fixing.keep_example(working, "What is red?", "It is mipa.", "mipa")
+    assert working.drafts.rows == ({"prompt": "What is red?", "demonstration": "It is mipa.", "answer": "mipa"},)
+    assert "note-wrong" in fixing.keep_example(working, "What is red?", " ", "")
+    assert "This question fails" in list(fixing.ask(working, "boom"))[-1][1]
+    assert fixing.keep_as_is(working, "What is 3 plus 4?")[1] == "What is 3 plus 4?"
+
+
+def test_the_questions_to_keep_are_edited_as_lines(desk: Desk) -> None:
+    desk.drafts.add_keep({"prompt": "One?", "id": "k1"}, "Two\nlines?", '"Quoted" one?')
+    text = fixing.keep_text(desk)
+    assert text.splitlines() == ["One?", '"Two\\nlines?"', '"\\"Quoted\\" one?"']
+    fixing.set_keep(desk, text + "\n\nNew?\n")
+    assert [row["prompt"] for row in desk.drafts.keep] == ["One?", "Two\nlines?", '"Quoted" one?', "New?"]
+    assert desk.drafts.keep[0]["id"] == "k1"
+    assert "Line 1" in fixing.set_keep(desk, "[{broken")[0] and len(desk.drafts.keep) == 4
+    cursor: dict[str, Any] = {}
+    assert fixing.poll(desk, cursor) == [fixing.keep_text(desk)]
+    assert fixing.poll(desk, cursor) != [fixing.keep_text(desk)]
+
+
+def test_the_endpoint_loads_and_says_how_it_is_split(desk: Desk) -> None:
+    import gradio as gr
+
+    made = examples._load(desk, "zorbic", "", False)
+    assert (made["name"], made["rows"], made["teaching"], made["held_out"]) == ("zorbic", 200, 140, 60)
+    made = examples._load(desk, "", PASTED + "\nFour? =>  ", False)
+    assert made["rows"] == 4 and list(made["problems"]) == ["4"]
+    for arguments in (("", ""), ("zorbic", "a => b"), ("nothing", ""), ("", "no rows")):
+        with pytest.raises(gr.Error):
+            examples._load(desk, *arguments, False)
+
+
+def test_lenient_reading_gives_the_same_rows_as_strict_reading() -> None:
+    from workbench.demonstrations.lenient import read_leniently, row_from
+
+    for sample in samples.SAMPLES:
+        strict = read(samples.path(sample.name))
+        lenient = read_leniently(samples.path(sample.name), Columns())
+        assert tuple(map(row_from, lenient.rows)) == strict.rows and lenient.notes == strict.notes
