@@ -1,9 +1,220 @@
-"""The page Compare: base, teacher and student side by side."""
+"""The page Compare: one question to base, teacher and student, side by side."""
 
 from __future__ import annotations
 
-from workbench.app.desk import Desk, Shared
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from workbench.app import asking, code, held_out
+from workbench.app.asking import NAMES, NOT_ASKED, SAME, Filled, conversation, note_on
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
+from workbench.app.sittings import cut
+from workbench.errors import InputError, WorkbenchError
+from workbench.views.columns import answer_column
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
+# A short event that streams; losing it on a disconnect is fine. Several viewers do not wait for one another.
+STREAM: dict[str, Any] = {**PRIVATE, "concurrency_limit": 16, "show_progress": "hidden"}
+NO_RUN = ("No run: base and teacher only", "")
+SAMPLES = 6
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
+    gr.HTML(
+        "<p>One question, three answers. The <b>base</b> is the model as it was, the <b>teacher</b> is the base with "
+        "an example in front of it, the <b>student</b> is what was taught.</p>",
+        padding=False,
+    )
+    with gr.Row(equal_height=False):
+        question = gr.Textbox(label="Question", elem_id="question", max_lines=6, scale=5, min_width=240)
+        press = gr.Button("Ask all three", variant="primary", scale=1, min_width=140, elem_id="ask-all-three")
+    samples = gr.Dataset(
+        components=["textbox"], samples=[], label="Test questions of the run, which were not taught", visible=False
+    )
+    with gr.Row():
+        run = gr.Dropdown([NO_RUN], value="", label="Student of run", min_width=180)
+        step = gr.Dropdown([("the end", 0)], value=0, label="Student at step", min_width=140)
+        beside = gr.Dropdown([("nothing", 0)], value=0, label="Beside it, the student at step", min_width=140)
+    demonstration = gr.Textbox(label="What the teacher is shown", lines=1, max_lines=8)
+    note = gr.HTML("", padding=False)
+    with gr.Accordion("How the answers are drawn", open=False), gr.Row():
+        temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0: the likeliest word each time.")
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only words that hold this much probability.")
+        top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0, minimum=0)
+        seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0, minimum=0)
+        longest = gr.Number(None, label="Longest answer", info="In tokens; empty: as the run has it.", precision=0)
+    title = "What the pocket model can answer, and what it cannot"
+    with gr.Accordion(title, open=False, visible=False) as pocket, gr.Row():
+        can, cannot = pocket_examples()
+    notice = gr.HTML("", padding=False, elem_id="compare-notice")
+    answers: dict[str, gr.HTML] = {}
+    prompts: dict[str, gr.Textbox] = {}
+    with gr.Row(equal_height=False):
+        for role in ROLES:
+            with gr.Column(min_width=240):
+                answers[role], prompts[role] = _column(role)
+        with gr.Column(min_width=240, visible=False) as earlier:
+            answers["earlier"], prompts["earlier"] = _column("earlier")
+    with gr.Row():
+        keep = gr.Button("Keep this", size="sm", min_width=120)
+        often = gr.Button("Ask it five times", size="sm", min_width=140)
+        of_student = gr.Button("Student's answer, seen by the teacher", size="sm", min_width=220)
+        of_teacher = gr.Button("Teacher's answer, seen by the student", size="sm", min_width=220)
+    more = gr.HTML("", padding=False, elem_id="compare-more")
+    with gr.Accordion("Go on with the conversation", open=False):
+        said = gr.HTML(conversation([]), padding=False)
+        whose = [(NAMES[role], role) for role in ("student", "teacher", "base")]
+        who = gr.Radio(whose, value="student", label="Go on from the answer of")
+        with gr.Row():
+            carry_on = gr.Button("Carry on", size="sm")
+            start_over = gr.Button("Start over", size="sm")
+    held_out.build(desk, shared, run, step, question)
+    code.button(partial(show_code, desk), [run, question, demonstration, step, temperature, seed])
+
+    filled, asked, turns = gr.State(("", "")), gr.State(None), gr.State([])
+    fields = [question, demonstration, filled, run, step, beside, temperature, top_p, top_k, seed, longest, turns]
+    columns = (*ROLES, "earlier")
+    outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
+    outputs += [earlier, demonstration, filled, note, asked]
+    gr.on([press.click, question.submit], partial(asking.ask, desk), fields, outputs, **STREAM)
+    often.click(partial(asking.ask_often, desk), fields, [notice, more], **STREAM)
+    of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
+    of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
+    keep.click(partial(asking.keep_question, desk), question, notice, **QUIET)
+    carry_on.click(asking.carry, [asked, who, turns], [turns, said, question, notice], **QUIET)
+    start_over.click(lambda: ([], conversation([]), ""), None, [turns, said, notice], **QUIET)
+    for dataset in (samples, can, cannot):
+        dataset.click(partial(take, desk), [dataset, run], [question, demonstration, filled, note], **QUIET)
+    of_run = [step, beside, samples]
+    run.input(partial(choose, desk), run, of_run, **QUIET)
+    shared.remember(question, "compare.question")
+    shared.on_load(partial(restore, desk), [run, *of_run, pocket])
+    shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
+    shared.parts["question"] = question
+    _endpoint(desk)
+
+
+def pocket_examples() -> tuple[gr.Dataset, gr.Dataset]:
+    """What the pocket model can answer, and what it cannot: questions to click."""
+    made = [
+        gr.Dataset(components=["textbox"], samples=[[q] for q, _ in asked], label=label, min_width=240, type="values")
+        for asked, label in (
+            (POCKET_CAN, "The pocket model can answer"),
+            (POCKET_CANNOT, "It cannot, unless it is taught"),
+        )
+    ]
+    return made[0], made[1]
+
+
+def _column(role: str) -> tuple[gr.HTML, gr.Textbox]:
+    who = "student" if role == "earlier" else role
+    answer = gr.HTML(answer_column(who, "", NOT_ASKED), elem_id=f"answer-{role}", padding=False)
+    with gr.Accordion("The exact prompt", open=False):
+        prompt = gr.Textbox(label=f"What the {who} reads", lines=2, max_lines=14, interactive=False, buttons=["copy"])
+    return answer, prompt
+
+
+def take(desk: Desk, sample: list[str], run: str) -> tuple[Any, Any, Filled, str]:
+    """A question that was clicked, with what the teacher is shown with it."""
+    text = sample[0]
+    try:
+        shown = shown_by(asking.row_for(desk, find_run(desk.runs, run), text))
+    except WorkbenchError:
+        shown = ""
+    return text, shown, (text, shown), note_on(shown, run, True)
+
+
+def of_run(desk: Desk, name: str) -> list[Any]:
+    """Its steps and its test questions, for the fields that depend on the run."""
+    try:
+        run = find_run(desk.runs, name)
+        steps = [] if run is None else saved_steps(run)
+        rows = [] if run is None else run.rows("held-out")[:SAMPLES]
+    except WorkbenchError:
+        steps, rows = [], []
+    choices = [(str(step), step) for step in reversed(steps)]
+    questions = [row.question for row in rows]
+    return [
+        gr.update(choices=[("the end", 0), *choices], value=0),
+        gr.update(choices=[("nothing", 0), *choices], value=0),
+        gr.Dataset(samples=[[q] for q in questions], sample_labels=[cut(q, 70) for q in questions], visible=bool(rows)),
+    ]
+
+
+def choose(desk: Desk, name: str) -> list[Any]:
+    """Another run was chosen; it is the run in view on Teach, too."""
+    if name:
+        desk.drafts.choose(run=name)
+    return of_run(desk, name)
+
+
+def restore(desk: Desk) -> list[Any]:
+    """Runs, steps and examples, from disk."""
+    names = run_names(desk.runs)
+    value = _in_view(desk, names)
+    runs = gr.update(choices=[*((name, name) for name in names), NO_RUN], value=value)
+    return [runs, *of_run(desk, value), gr.update(visible=desk.worker.status.model == "pocket")]
+
+
+def poll(desk: Desk, cursor: Cursor) -> list[Any]:
+    """The same again when there is another run, another step of the one in view, or another model."""
+    names = run_names(desk.runs)
+    view = _in_view(desk, names)
+    run = find_run(desk.runs, view)
+    steps = [] if run is None else saved_steps(run)
+    seen = (names, view, steps, desk.worker.status.model)
+    if cursor.get("compare.seen") == seen:
+        return [SAME] * 5
+    cursor["compare.seen"] = seen
+    return restore(desk)
+
+
+def _in_view(desk: Desk, names: list[str]) -> str:
+    """The run that is in view on Teach, too; else the newest, empty if there is none."""
+    return desk.drafts.run if desk.drafts.run in names else names[0] if names else ""
+
+
+def show_code(
+    desk: Desk, run: str, question: str, shown: str, step: int, temperature: float, seed: int | None
+) -> code.Code:
+    """What the command line and Python do for the same. Raises InputError where a field is missing."""
+    if not run:
+        raise InputError("These lines ask a run's student, and no run is chosen.", "Choose one under Student of run.")
+    text = (question or "").strip() or "What is 3 plus 4?"
+    return code.compare(desk, run, text, shown or "", step or None, float(temperature or 0), int(seed or 0))
+
+
+def _endpoint(desk: Desk) -> None:
+    def compare(
+        run: str,
+        question: str,
+        demonstration: str = "",
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> dict[str, Any]:
+        """Ask base, teacher and student one question.
+
+        Args:
+            run: whose student answers; empty for the model as it was loaded.
+            question: the question.
+            demonstration: what the teacher is shown; empty for what the run has for this question.
+            temperature: 0 takes the likeliest token each time.
+            seed: of the sampling.
+            step: the student at this checkpoint; 0 for the latest.
+
+        Returns:
+            The answers under `base`, `teacher` and `student`, and the exact prompts by role under `prompts`.
+        """
+        try:
+            return asking.compare_once(desk, run, question, demonstration, temperature, seed, step)
+        except WorkbenchError as error:
+            raise gr.Error(f"{error.problem} {error.advice}") from error
+
+    api(compare, api_name="compare", concurrency_limit=16)

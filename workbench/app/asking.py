@@ -1,0 +1,319 @@
+"""What the page Compare does with a question: ask it, ask it often, look closer, keep it, go on from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from workbench.app.desk import Desk
+from workbench.app.questions import (
+    ROLES,
+    Answers,
+    Question,
+    Sampling,
+    at_step,
+    find_run,
+    follow,
+    make_question,
+    row_of,
+    shown_by,
+    tally,
+)
+from workbench.app.sittings import cut
+from workbench.demonstrations import Demonstration
+from workbench.errors import InputError, WorkbenchError
+from workbench.events import RolloutSample
+from workbench.runs import Run
+from workbench.views.columns import answer_column
+from workbench.views.text import escape
+from workbench.views.text import shown as safe
+from workbench.views.token_map import token_map
+
+SAME: Any = gr.skip()
+TIMES = 5
+WAIT = 60.0
+NO_STUDENT = "There is no student yet. Teach one on the Teach page, or choose a run above; then ask again."
+NOT_ASKED = "Its answer comes here."
+NAMES = {"base": "Base", "teacher": "Teacher", "student": "Student"}
+
+Filled = tuple[str, str]
+"""For which question the teacher's field was filled in last, and with what."""
+
+Turns = list[dict[str, str]]
+
+
+class Shown(NamedTuple):
+    """What asking changes on the page, in the order of its outputs."""
+
+    notice: Any = SAME
+    base: Any = SAME
+    teacher: Any = SAME
+    student: Any = SAME
+    earlier: Any = SAME
+    base_prompt: Any = SAME
+    teacher_prompt: Any = SAME
+    student_prompt: Any = SAME
+    earlier_prompt: Any = SAME
+    earlier_column: Any = SAME
+    demonstration: Any = SAME
+    filled: Any = SAME
+    note: Any = SAME
+    asked: Any = SAME
+
+
+class Asked(NamedTuple):
+    """The last question with its answers by role."""
+
+    question: Question
+    texts: dict[str, str]
+
+
+def prepare(
+    desk: Desk, text: str, shown: str, filled: Filled, run: str, step: int, turns: Sequence[dict[str, str]] = ()
+) -> tuple[Question, Filled]:
+    """The question as it will be asked, and what its field was filled with.
+
+    What a person wrote into the teacher's field, or deleted there, is left as it is; otherwise it is filled in from
+    the run's row of the same question.
+
+    Raises:
+        InputError: there is no question, or no such run.
+    """
+    text, shown = (text or "").strip(), (shown or "").strip()
+    row = row_for(desk, find_run(desk.runs, run), text)
+    touched = shown != filled[1].strip()
+    if not (touched and (shown or text == filled[0])):
+        shown = shown_by(row)
+        filled = (text, shown)
+    question = make_question(text, shown=shown, row=row, run=run or None, step=step or None, turns=turns)
+    return question, filled
+
+
+def row_for(desk: Desk, run: Run | None, text: str) -> Demonstration | None:
+    """The run's row that asks this; without a run, the row on the Examples page."""
+    if run is None:
+        return row_of(desk.drafts.good, text)
+    return row_of([*run.rows("held-out"), *run.rows("teaching")], text)
+
+
+def ask(
+    desk: Desk,
+    text: str,
+    shown: str,
+    filled: Filled,
+    run: str,
+    step: int,
+    beside: int,
+    temperature: Any,
+    top_p: Any,
+    top_k: Any,
+    seed: Any,
+    longest: Any,
+    turns: Turns,
+) -> Iterator[Shown]:
+    """Ask all three; the answers grow as they are drawn."""
+    try:
+        question, filled = prepare(desk, text, shown, filled, run, step, turns)
+        sampling = Sampling.of(temperature, top_p, top_k, seed, longest)
+    except WorkbenchError as error:
+        yield Shown(notice=problem(error))
+        return
+    roles = ROLES if question.run else ROLES[:2]
+    first = desk.worker.call("ask", **question.arguments(sampling, roles))
+    second = None
+    if question.run and beside:
+        second = desk.worker.call("ask", **at_step(question, beside).arguments(sampling, ["student"]))
+    loading = desk.worker.status.state == "loading"
+    blank = {f"{role}_prompt": "" for role in (*ROLES, "earlier")}
+    yield Shown(
+        notice=line("The model is being loaded; the answers come as soon as it is there.") if loading else "",
+        **columns(question, Answers(), roles),
+        **blank,
+        earlier=_answer("earlier", Answers(), beside),
+        earlier_column=gr.update(visible=second is not None),
+        demonstration=question.shown,
+        filled=filled,
+        note=note_on(question.shown, run, filled == (question.text, question.shown)),
+    )
+    answers = Answers()
+    for answers in follow(first, time.monotonic):
+        if answers.problem:
+            yield Shown(notice=line(answers.problem, wrong=True), **columns(question, answers, roles))
+            return
+        yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
+    yield Shown(
+        notice="",
+        **{f"{role}_prompt": answers.prompts.get(role, "") for role in roles},
+        asked=Asked(question, {role: answers.texts.get(role, "") for role in roles}),
+    )
+    for earlier in follow(second or (), time.monotonic):
+        if earlier.problem:
+            yield Shown(notice=line(earlier.problem, wrong=True))
+            return
+        prompt = earlier.prompts.get("student", "")
+        yield Shown(earlier=_answer("earlier", earlier, beside), earlier_prompt=prompt)
+
+
+def columns(question: Question, answers: Answers, roles: Sequence[str]) -> dict[str, str]:
+    """The three columns as they stand."""
+    made = {role: _answer(role, answers, question.step) for role in roles}
+    if "student" not in roles:
+        made["student"] = answer_column("student", "", NO_STUDENT)
+    if not question.shown:
+        # Said where it is seen: both then read the same.
+        made["teacher"] = _answer("teacher", answers, None, "Shown nothing, so it reads what the base reads. ")
+    return made
+
+
+def _answer(column: str, answers: Answers, step: int | None, note: str = "") -> str:
+    """One answer with its time and its tokens."""
+    role = "student" if column == "earlier" else column
+    if role in answers.seconds:
+        tokens = answers.tokens[role]
+        note += f"{answers.seconds[role]:.2f} s, {tokens} token{'s' if tokens != 1 else ''}"
+    else:
+        note += "Answering \N{HORIZONTAL ELLIPSIS}" if not answers.problem else "No answer."
+    text = answers.texts.get(role, "")
+    if role in answers.seconds and not text:
+        text = "(it said nothing)"
+    title = f"Student at step {step}" if role == "student" and step else ""
+    return answer_column(role, text, note, title=title)
+
+
+def note_on(shown: str, run: str, found: bool) -> str:
+    """A sentence about what the teacher is shown."""
+    whose = "the run" if run else "your examples"
+    if shown and found:
+        return line(f"From {whose}: it has this question. Change it to see what the teacher makes of something else.")
+    if shown:
+        return line("Written by you. Empty the field to go back to what is known.")
+    return line(
+        f"Empty: this question is not one of {whose}, so no example is known for it and the teacher reads the "
+        "question alone. Write how somebody would answer it, and ask again."
+    )
+
+
+def ask_often(
+    desk: Desk,
+    text: str,
+    shown: str,
+    filled: Filled,
+    run: str,
+    step: int,
+    beside: int,
+    temperature: Any,
+    top_p: Any,
+    top_k: Any,
+    seed: Any,
+    longest: Any,
+    turns: Turns,
+) -> Iterator[tuple[Any, Any]]:
+    """What each usually says: the same question several times, and how often each answer came."""
+    try:
+        question, _ = prepare(desk, text, shown, filled, run, step, turns)
+        chosen = Sampling.of(temperature or 1.0, top_p, top_k, seed, longest)
+        roles = ROLES if question.run else ROLES[:2]
+        yield line(f"Asking {TIMES} times \N{HORIZONTAL ELLIPSIS}"), SAME
+        result = desk.worker.call("ask", **question.arguments(chosen, roles, TIMES)).result(WAIT)
+    except WorkbenchError as error:
+        yield problem(error), SAME
+        return
+    except TimeoutError:
+        yield line("There is no answer yet. Look at the line at the top of the page, and ask again.", wrong=True), SAME
+        return
+    drawn = f"Drawn at temperature {chosen.temperature:g}"
+    drawn += "; at 0 all would be the same." if not temperature else "."
+    made = [
+        answer_column(role, [f"{n} of {TIMES}: {cut(said, 2000)}" for said, n in tally(result["answers"][role])])
+        for role in roles
+    ]
+    asked = f'<div class="wb"><p>What they usually say to {safe(question.text)} {escape(drawn)}</p></div>'
+    yield "", f'{asked}<div class="wb-columns">{"".join(made)}</div>'
+
+
+def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
+    """The token map of the student's answer under the teacher, or of the teacher's under the student."""
+    if asked is None:
+        return line("Ask a question first; then look at its answers token by token.", wrong=True), SAME
+    if asked.question.run is None:
+        return line(NO_STUDENT, wrong=True), SAME
+    question = asked.question
+    arguments = question.arguments(Sampling())
+    arguments = {name: arguments[name] for name in ("messages", "demonstration", "context", "run", "step")}
+    try:
+        result = desk.worker.call("map", **arguments, of=of, text=asked.texts[of]).result(WAIT)
+    except WorkbenchError as error:
+        return problem(error), SAME
+    except TimeoutError:
+        return line("The model is busy. Look at the line at the top of the page, and try again.", wrong=True), SAME
+    other = "teacher" if of == "student" else "student"
+    title = f"The {of}'s answer, seen by the {other}"
+    return "", token_map(RolloutSample.from_dict(result["sample"]), title)
+
+
+def keep_question(desk: Desk, text: str) -> str:
+    """Put the question on the keep list."""
+    if not (text or "").strip():
+        return line("Write a question whose answer should not change, then press Keep this.", wrong=True)
+    new = desk.drafts.add_keep(text.strip())
+    count = len(desk.drafts.keep)
+    if not new:
+        return line(f"It is on the keep list already ({count} in all).")
+    return line(
+        f"Kept: teaching will try not to change the answer to this question. {count} on the keep list, which the "
+        "Examples page shows."
+    )
+
+
+def carry(asked: Asked | None, who: str, turns: Turns) -> tuple[Any, Any, Any, Any]:
+    """Go on from one of the answers: the next question comes after it, for all three."""
+    if asked is None or who not in asked.texts:
+        why = "Ask a question first." if asked is None else NO_STUDENT
+        return turns, conversation(turns), SAME, line(why, wrong=True)
+    answer = {"role": "assistant", "content": asked.texts[who]}
+    turns = [*({**m} for m in asked.question.messages), answer]
+    return turns, conversation(turns), "", line("Write the next question; all three read what was said so far.")
+
+
+def conversation(turns: Turns) -> str:
+    """What was said so far."""
+    if not turns:
+        return line(
+            "There is one conversation for all three. After an answer, choose whose answer it goes on from; the next "
+            "question is then asked with everything before it."
+        )
+    names = {"user": "You", "assistant": "Answer", "system": "System"}
+    items = [f"<li><b>{escape(names.get(t['role'], t['role']))}</b> {safe(t['content'], 2000)}</li>" for t in turns]
+    return f'<div class="wb"><ol class="compare-turns">{"".join(items)}</ol></div>'
+
+
+def compare_once(
+    desk: Desk, run: str, question: str, demonstration: str, temperature: float, seed: int, step: int
+) -> dict[str, Any]:
+    """The same for programs: three answers and their prompts.
+
+    Raises:
+        WorkbenchError: the question, the run, the step or the worker is at fault.
+    """
+    asked, _ = prepare(desk, question, demonstration, ("", ""), run, step)
+    sampling = Sampling.of(temperature, 1.0, 0, seed, None)
+    try:
+        result = desk.worker.call("ask", **asked.arguments(sampling)).result(WAIT)
+    except TimeoutError as error:
+        raise WorkbenchError("There is no answer yet.", "See /status for what is going on; ask again.") from error
+    return {**{role: result["answers"][role][0]["text"] for role in ROLES}, "prompts": result["prompts"]}
+
+
+def problem(error: WorkbenchError) -> str:
+    """An error as a line on the page."""
+    return line(f"{error.problem} {error.advice}", wrong=not isinstance(error, InputError))
+
+
+def line(text: str, wrong: bool = False) -> str:
+    """A sentence on the page."""
+    if not text:
+        return ""
+    return f'<p class="compare-line{" compare-wrong" if wrong else ""}">{escape(text)}</p>'

@@ -1,0 +1,135 @@
+"""The part of Compare that asks many questions: the test questions of a run, and what retention is measured on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from workbench.app.asking import line, problem
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.questions import find_run
+from workbench.app.sittings import Filter, Sittings, What, by_skill, chosen, cut, headers, summary, table
+from workbench.errors import WorkbenchError
+from workbench.views.text import escape
+
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+SAME: Any = gr.skip()
+KINDS: list[tuple[str, str]] = [("Test questions", "held-out"), ("What it knew before", "probes")]
+FILTERS: list[tuple[str, str]] = [("All", "all"), ("Changed", "changed"), ("Wrong now", "wrong")]
+EMPTY: dict[str, str] = {
+    "held-out": "Press Ask them all: base, teacher and student answer the questions that were kept back from teaching, "
+    "and you see which they get right.",
+    "probes": "Press Ask them all: base and student answer questions about other things, and you see by name what was "
+    "forgotten.",
+}
+
+
+def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, question: gr.Textbox) -> None:
+    """Declare the lists; called inside the page.
+
+    Args:
+        run, step: whose student is asked.
+        question: takes the question of a row that is clicked.
+    """
+    lists: Sittings = desk.tasks.setdefault("compare.lists", Sittings())
+    gr.HTML('<h2 class="compare-heading">Many questions</h2>', padding=False)
+    with gr.Row(equal_height=False):
+        what = gr.Radio(KINDS, value="held-out", label="Which questions", min_width=240, scale=2)
+        which = gr.Radio(FILTERS, value="all", label="Show", min_width=240, scale=2)
+        press = gr.Button("Ask them all", min_width=140, scale=1)
+    said = gr.HTML(line(EMPTY["held-out"]), padding=False, elem_id="compare-list")
+    lines = gr.Dataframe(
+        headers=headers("held-out"),
+        datatype="str",
+        label="Answers, the changed ones first; click a question to ask it again",
+        interactive=False,
+        wrap=True,
+        visible=False,
+        max_height=420,
+    )
+    download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="compare-download")
+    pulse = gr.State(0)
+
+    outputs = [said, lines, download]
+    drawn = partial(draw, desk, lists)
+    press.click(partial(start, desk, lists), [run, step, what, which], outputs, **QUIET)
+    for changed in (run.change, step.change, what.change, which.change, pulse.change):
+        changed(drawn, [run, step, what, which], outputs, **QUIET)
+
+    def picked(run: str, step: int, what: What, event: gr.SelectData) -> Any:
+        return pick(lists, run, step, what, event.row_value)
+
+    lines.select(picked, [run, step, what], question, **QUIET)
+    shared.on_tick(partial(poll, lists), [pulse], tab="compare")
+
+
+def poll(lists: Sittings, cursor: Cursor) -> list[Any]:
+    """A new number whenever a list has changed, which has this session draw it again."""
+    version = lists.version
+    if cursor.get("compare.lists", 0) == version:
+        return [SAME]
+    cursor["compare.lists"] = version
+    return [version]
+
+
+def start(desk: Desk, lists: Sittings, run: str, step: int, what: What, which: Filter) -> list[Any]:
+    """Have the worker ask all of them; the list is drawn as it comes."""
+    try:
+        found = find_run(desk.runs, run)
+    except WorkbenchError as error:
+        return [problem(error), SAME, SAME]
+    if found is None:
+        return [line(NO_RUN, wrong=True), gr.update(visible=False), gr.update(visible=False)]
+    lists.start(desk.worker, found.name, step or None, what)
+    return draw(desk, lists, run, step, what, which)
+
+
+NO_RUN = "Choose a run under Student of run first, or teach one: these are the questions of a run."
+
+
+def draw(desk: Desk, lists: Sittings, run: str, step: int, what: What, which: Filter) -> list[Any]:
+    """What is known of the list: a sentence, the table, the file."""
+    hidden = gr.update(visible=False)
+    sitting = lists.get(run, step or None, what) if run else None
+    if sitting is None:
+        return [line(EMPTY[what] if run else NO_RUN), hidden, hidden]
+    if sitting.problem:
+        return [line(sitting.problem, wrong=True), hidden, hidden]
+    rows = sitting.rows
+    if rows is None:
+        done = sitting.progress
+        return [line(f"Asking: {done[0]} of {done[1]} answered." if done else "Asking them all."), hidden, hidden]
+    seen = chosen(rows, which)
+    said = line(summary(rows, what)) + (skills(by_skill(rows)) if what == "probes" else "")
+    if rows and not seen:
+        said += line("None of them is so.")
+    value = {"headers": headers(what), "data": table(seen, what)}
+    path = lists.download(sitting)
+    return [said, gr.update(value=value, visible=bool(seen)), gr.update(value=str(path), visible=bool(rows))]
+
+
+def skills(rows: list[list[str]]) -> str:
+    """What was forgotten, by name; those of which nothing was forgotten in one line."""
+    lost = [row for row in rows if row[3] != "0"]
+    whole = [row[0] for row in rows if row[3] == "0"]
+    made = ""
+    if lost:
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in lost)
+        head = "".join(f'<th scope="col">{name}</th>' for name in ("Skill", "Known before", "Still known", "Forgotten"))
+        made = (
+            f"<table><caption>What was forgotten, by name</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>"
+        )
+    if whole:
+        made += f"<p>Nothing forgotten of: {escape(', '.join(whole))}.</p>"
+    return f'<div class="wb compare-skills">{made}</div>' if made else ""
+
+
+def pick(lists: Sittings, run: str, step: int, what: What, cells: list[Any]) -> Any:
+    """The whole question of the row that was clicked."""
+    seen = cells[1] if len(cells or ()) > 1 else ""
+    sitting = lists.get(run, step or None, what)
+    rows = (sitting.rows if sitting is not None else None) or []
+    return next((row["question"] for row in rows if cut(row["question"]) == seen), SAME)

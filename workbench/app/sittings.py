@@ -1,0 +1,207 @@
+"""Lists of questions that base, teacher and student have all answered. No Gradio here.
+
+The worker makes them; the server owns them. A page that is loaded again finds the list that is being made.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench.views.columns import CHANGES, change
+from workbench.views.text import plain
+from workbench.worker import Call, Worker
+
+What = Literal["held-out", "probes"]
+Filter = Literal["all", "changed", "wrong"]
+
+MARK = {True: "\N{CHECK MARK} right", False: "\N{BALLOT X} wrong", None: ""}
+
+_COLUMNS = ("id", "tags", "question", "answer", "base", "teacher", "student")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_CELL = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """One list, as far as it is there."""
+
+    run: str
+    step: int | None
+    what: What
+    call: Call
+
+    @property
+    def rows(self) -> list[dict[str, Any]] | None:
+        """The finished list, the changed rows first; None before."""
+        last = self._last
+        if last.get("reply") != "done":
+            return None
+        rows = list(last["result"]["rows"])
+        return sorted(rows, key=lambda row: CHANGES.index(change(row)))
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """How many of how many questions, None if that is not known."""
+        last = self._last
+        return (int(last["done"]), int(last["of"])) if last.get("reply") == "progress" and "of" in last else None
+
+    @property
+    def problem(self) -> str:
+        """Why there is no list, and what to do; empty if it is well."""
+        last = self._last
+        return f"{last['problem']} {last['advice']}" if last.get("reply") == "failed" else ""
+
+    @property
+    def going(self) -> bool:
+        """Whether it is still being made."""
+        return not self.call.done()
+
+    @property
+    def _last(self) -> dict[str, Any]:
+        replies = self.call.replies
+        return replies[-1] if replies else {}
+
+
+class Sittings:
+    """The lists that were asked for since the server was started, the last one of each kind."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, int | None, What], Sitting] = {}
+        self._replaced = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="workbench-lists-")
+
+    def start(self, worker: Worker, run: str, step: int | None, what: What) -> Sitting:
+        """Ask for a list, unless it is being made just now."""
+        with self._lock:
+            found = self._made.get((run, step, what))
+            if found is None or not found.going:
+                self._replaced += 0 if found is None else 1 + len(found.call.replies)
+                found = Sitting(run, step, what, worker.call("sit", run=run, step=step, what=what))
+                self._made[run, step, what] = found
+            return found
+
+    @property
+    def version(self) -> int:
+        """Another number whenever a list has changed."""
+        with self._lock:
+            return sum(1 + len(sitting.call.replies) for sitting in self._made.values()) + self._replaced
+
+    def get(self, run: str, step: int | None, what: What) -> Sitting | None:
+        """The list, if it was asked for."""
+        with self._lock:
+            return self._made.get((run, step, what))
+
+    def download(self, sitting: Sitting) -> Path | None:
+        """A file of the finished list, None before."""
+        rows = sitting.rows
+        if rows is None:
+            return None
+        at = "end" if sitting.step is None else f"step-{sitting.step}"
+        path = Path(self._folder.name) / f"{sitting.run}-{at}-{sitting.what}.csv"
+        write_csv(path, rows)
+        return path
+
+
+def chosen(rows: Sequence[dict[str, Any]], which: Filter) -> list[dict[str, Any]]:
+    """The rows that a filter lets through, in their order."""
+    if which == "changed":
+        return [row for row in rows if change(row) in ("forgotten", "learned")]
+    if which == "wrong":
+        return [row for row in rows if not row["student_right"]]
+    return list(rows)
+
+
+def headers(what: What) -> list[str]:
+    """The columns of the table on the page."""
+    teacher = ["Teacher"] if what == "held-out" else []
+    return ["Change", "Question", "Right answer", "Base", *teacher, "Student"]
+
+
+def table(rows: Sequence[dict[str, Any]], what: What) -> list[list[str]]:
+    """The rows as plain text: right and wrong in words and signs."""
+    return [
+        [
+            change(row),
+            cut(row["question"]),
+            cut(row["answer"]),
+            _said(row, "base"),
+            *([_said(row, "teacher")] if what == "held-out" else []),
+            _said(row, "student"),
+        ]
+        for row in rows
+    ]
+
+
+def _said(row: dict[str, Any], role: str) -> str:
+    mark = MARK[row.get(f"{role}_right")]
+    text = cut(row.get(role) or "(nothing)")
+    return f"{mark}: {text}" if mark else text
+
+
+def cut(text: Any, longest: int = _CELL) -> str:
+    """A text short enough for a cell."""
+    text = plain(str(text))
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def summary(rows: Sequence[dict[str, Any]], what: What) -> str:
+    """A sentence or two about a list."""
+    if not rows:
+        kind = "test questions with a right answer" if what == "held-out" else "questions to measure retention on"
+        return f"This run has no {kind}, so there is nothing to mark."
+    count = {name: sum(change(row) == name for row in rows) for name in CHANGES}
+    right = {role: sum(bool(row.get(f"{role}_right")) for row in rows) for role in ("base", "teacher", "student")}
+    if what == "probes":
+        known = right["base"]
+        return (
+            f"Of {len(rows)} questions about other things the base knew {known}. The student still knows "
+            f"{count['still right']} of those and forgot {count['forgotten']}."
+        )
+    return (
+        f"Of {len(rows)} test questions, which were not taught, the base gets {right['base']} right, the teacher "
+        f"{right['teacher']}, the student {right['student']}. It learned {count['learned']} and lost "
+        f"{count['forgotten']}."
+    )
+
+
+def by_skill(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """What was forgotten, by name of skill: skill, known before, still known, forgotten; the worst first."""
+    skills: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        for tag in row.get("tags") or ("no name",):
+            skills.setdefault(str(tag), []).append(row)
+    lines = []
+    for tag, members in skills.items():
+        known = [row for row in members if row["base_right"]]
+        if known:
+            lines.append((tag, len(known), sum(bool(row["student_right"]) for row in known)))
+    lines.sort(key=lambda line: (line[2] / line[1], line[0]))
+    return [[cut(tag, 60), str(known), str(still), str(known - still)] for tag, known, still in lines]
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """The whole list for a spreadsheet; a cell that it would take for a formula gets a quote before it."""
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("change", *_COLUMNS, "base_right", "teacher_right", "student_right"))
+        for row in rows:
+            values = [change(row), *(_plain(row.get(name)) for name in _COLUMNS)]
+            rights = [_plain(row.get(f"{role}_right")) for role in ("base", "teacher", "student")]
+            writer.writerow([_harmless(value) for value in (*values, *rights)])
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
