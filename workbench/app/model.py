@@ -1,9 +1,268 @@
-"""The page Model: which model."""
+"""The page Model: which model, whether it fits, and loading it."""
 
 from __future__ import annotations
 
-from workbench.app.desk import Desk, Shared
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import code
+from workbench.app.asking import line
+from workbench.app.compare import pocket_examples
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.lookup import (
+    LOADABLE,
+    POCKET,
+    PRECISIONS,
+    Found,
+    Lookups,
+    about,
+    downloaded,
+    kind_of,
+    needs,
+    verdict,
+)
+from workbench.memory import Machine, Shape, gigabytes, machine
+from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
+from workbench.views.text import escape
+from workbench.worker import Call
+
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+SAME: Any = gr.skip()
+DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
+FOUR_BIT = (
+    "Loading in 4-bit comes with a later version. The numbers below are what it will need: a quarter of bf16 for the "
+    "weights, the rest as in bf16. Until then choose auto, fp32 or bf16."
+)
+PRECISION_HELP = (
+    "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. auto: fp32 on a CPU, bf16 on a GPU."
+)
+MARKS = {
+    "yes": "\N{CHECK MARK} Fits",
+    "answers only": "! Fits for asking",
+    "tight": "! Not just now",
+    "no": "\N{BALLOT X} Does not fit",
+}
+
+
+@dataclass
+class Loading:
+    """The model that is being loaded, or was last; one for each server."""
+
+    lookups: Lookups = field(default_factory=Lookups)
+    name: str = ""
+    call: Call | None = None
+    began: float = 0.0
+    had: float = 0.0
+    cancelled: bool = False
+
+    @property
+    def going(self) -> bool:
+        """Whether a model is being loaded at a person's request."""
+        return self.call is not None and not self.call.done()
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
+    loading: Loading = desk.tasks.setdefault("model", Loading())
+    gr.HTML(
+        "<p>The <b>pocket</b> model comes with the workbench and runs on any laptop. A larger one is downloaded from "
+        "the Hugging Face hub, or read from a folder on this machine.</p>",
+        padding=False,
+    )
+    now = gr.HTML(state(desk, loading), padding=False, elem_id="model-state")
+    with gr.Row(equal_height=False):
+        name = gr.Textbox(
+            POCKET,
+            label="Model",
+            info=f"pocket, a name on the hub such as {DEFAULT_HUB}, or a folder's path.",
+            elem_id="model-name",
+            max_lines=1,
+            scale=3,
+            min_width=240,
+        )
+        precision = gr.Radio(
+            list(PRECISIONS), value="auto", label="Precision", info=PRECISION_HELP, scale=2, min_width=240
+        )
+    with gr.Row():
+        look = gr.Button("What does it need?", size="sm", min_width=140)
+        load = gr.Button("Load", variant="primary", size="sm", min_width=120, elem_id="model-load")
+        cancel = gr.Button("Cancel loading", size="sm", min_width=120, visible=False)
+    need = gr.HTML(estimate(desk, loading, POCKET, "auto"), padding=False, elem_id="model-needs")
+    with gr.Column(visible=False) as pocket:
+        gr.HTML(
+            '<h2 class="compare-heading">What the pocket can do</h2><p>It knows seven small skills and 24 invented '
+            "languages, and nothing else: it is there to be taught. What it cannot answer it makes up. Given an "
+            "example it takes the answer from there, which is what a teacher must be able to do. Click a question "
+            "to ask it on the Compare page.</p>",
+            padding=False,
+        )
+        with gr.Row():
+            datasets = pocket_examples()
+    code.button(code.model, [name])
+
+    checked = [name, precision]
+    gr.on([look.click, name.submit], partial(ask_again, desk, loading), checked, need, **QUIET)
+    gr.on([precision.input, name.blur], partial(estimate, desk, loading), checked, need, **QUIET)
+    shown = [now, cancel]
+    load.click(partial(start, desk, loading), checked, [*shown, need], **QUIET)
+    cancel.click(partial(stop, desk, loading), None, shown, **QUIET)
+    pulse = gr.State("")
+    pulse.change(partial(estimate, desk, loading), checked, need, **QUIET)
+    shared.remember(name, "model.name")
+    shared.on_load(partial(restore, desk, loading), [name, *shown, pocket, need])
+    shared.on_tick(partial(poll, desk, loading), [*shown, pocket, pulse], tab="model")
+    question = shared.parts.get("question")
+    for dataset in datasets:
+        if question is not None:
+            dataset.click(to_compare, dataset, [question, shared.tabs], **QUIET)
+
+
+def to_compare(sample: list[str]) -> tuple[Any, Any]:
+    """Put a question into Compare's field and show that page."""
+    return sample[0], gr.Tabs(selected="compare")
+
+
+def restore(desk: Desk, loading: Loading) -> list[Any]:
+    """Everything, for a page that is loaded again."""
+    name = desk.drafts.typed("model.name") or desk.worker.status.model or POCKET
+    return [
+        name,
+        state(desk, loading),
+        gr.update(visible=loading.going),
+        gr.update(visible=desk.worker.status.model == POCKET),
+        estimate(desk, loading, name, "auto"),
+    ]
+
+
+def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
+    """How loading goes, and whether what was asked of the hub has come."""
+    said, waits = state(desk, loading), loading.lookups.version
+    seen = (said, loading.going, desk.worker.status.model)
+    updates: list[Any] = [SAME] * 4
+    if cursor.get("model.seen") != seen:
+        cursor["model.seen"] = seen
+        updates[:3] = said, gr.update(visible=loading.going), gr.update(visible=desk.worker.status.model == POCKET)
+    if cursor.get("model.found", 0) != waits:
+        cursor["model.found"] = waits
+        updates[3] = str(waits)
+    return updates
+
+
+def start(desk: Desk, loading: Loading, name: str, precision: str) -> list[Any]:
+    """Have the worker load a model; how it goes is polled."""
+    name = (name or "").strip()
+    need = estimate(desk, loading, name, precision)
+    if loading.going:
+        return [line(f"{loading.name} is being loaded. Wait for it, or cancel it.", wrong=True), SAME, need]
+    if not name:
+        return [line("Write a model's name first: pocket, a name on the hub, or a folder.", wrong=True), SAME, need]
+    if precision not in LOADABLE:
+        return [line(FOUR_BIT, wrong=True), SAME, need]
+    found = loading.lookups.find(name)
+    if found.problem and kind_of(name) != "hub":
+        return [line(found.problem, wrong=True), SAME, need]
+    loading.name, loading.began, loading.cancelled = name, time.monotonic(), False
+    loading.had = downloaded(name) if kind_of(name) == "hub" else 0.0
+    loading.call = desk.worker.call("load", model=name, dtype=precision)
+    return [state(desk, loading), gr.update(visible=True), need]
+
+
+def stop(desk: Desk, loading: Loading) -> list[Any]:
+    """Give up loading: the worker process is ended and started again with the model that it had."""
+    if loading.going:
+        loading.cancelled = True
+        desk.worker.restart()
+    return [state(desk, loading), gr.update(visible=False)]
+
+
+def state(desk: Desk, loading: Loading) -> str:
+    """Which model is in memory, and how loading another one goes."""
+    status = desk.worker.status
+    here = f"In memory: {status.model}." if status.model else "No model is in memory yet."
+    if loading.going:
+        took = int(time.monotonic() - loading.began)
+        return line(f"Loading {loading.name}: {_phase(status.phase, loading)}, {took} s so far. {here}")
+    if loading.cancelled:
+        return line(f"Loading {loading.name} was cancelled; nothing has changed. {here}")
+    last = loading.call.replies[-1] if loading.call is not None and loading.call.replies else {}
+    if last.get("reply") == "failed":
+        why = f"{last['problem']} {last['advice']}"
+        found = loading.lookups.find(loading.name)
+        if kind_of(loading.name) == "hub" and found.problem:
+            why = found.problem  # the hub's own answer says more than what loading came to
+        return line(f"{loading.name} was not loaded. {why} {here}", wrong=True)
+    if last.get("reply") == "done" and status.model == loading.name:
+        result = last["result"]
+        return line(
+            f"{here} {result['parameters']:,} weights, reads up to {result['longest']:,} tokens; loaded in "
+            f"{result['seconds']:.1f} s."
+        )
+    if status.state == "loading":
+        return line(f"{status.phase or 'Loading the model'}. {here}")
+    return line(here)
+
+
+def _phase(phase: str, loading: Loading) -> str:
+    words = (phase or "loading").rstrip(".").lower()
+    if kind_of(loading.name) != "hub":
+        return words
+    got = downloaded(loading.name)
+    if got <= loading.had:
+        return words
+    found = loading.lookups.find(loading.name)
+    whole = "" if found.shape is None else f" of about {gigabytes(found.shape.parameters * found.shape.stored)}"
+    return f"{gigabytes(got)}{whole} downloaded"
+
+
+def ask_again(desk: Desk, loading: Loading, name: str, precision: str) -> str:
+    """The same as `estimate`; what the hub could not say before is asked again."""
+    loading.lookups.forget((name or "").strip())
+    return estimate(desk, loading, name, precision)
+
+
+def estimate(desk: Desk, loading: Loading, name: str, precision: str) -> str:
+    """What a model needs and what this machine has, as HTML."""
+    name = (name or "").strip()
+    if not name:
+        return line("Write a model's name, and this says what it needs here.")
+    found = loading.lookups.find(name)
+    if found.shape is None:
+        return line(about(found), wrong=not found.pending)
+    note = line(FOUR_BIT) if precision not in LOADABLE else ""
+    return note + needs_html(found, found.shape, precision, settings_of(desk, name), machine())
+
+
+def settings_of(desk: Desk, name: str) -> Settings:
+    """The settings that teaching would have now."""
+    own = POCKET_DEFAULTS if name == POCKET else {}
+    chosen = desk.drafts.settings
+    return Settings.from_dict({g: {**own.get(g, {}), **chosen.get(g, {})} for g in GROUPS})
+
+
+def needs_html(found: Found, shape: Shape, precision: str, settings: Settings, here: Machine) -> str:
+    """The verdict, and the sum behind it."""
+    judged = verdict(shape, precision, settings, here)
+    need = needs(shape, precision, settings, here)
+    rows = "".join(
+        f"<tr><td>{escape(p.name)}</td><td>{escape(gigabytes(p.size))}</td><td>{escape(p.why)}</td></tr>"
+        for p in need.parts
+    )
+    totals = "".join(
+        f"<tr><th scope=row>{name}</th><td><b>{gigabytes(size)}</b></td><td>{why}</td></tr>"
+        for name, size, why in (
+            ("To ask", need.asking, "weights, program, and the cache of three answers"),
+            ("To teach", need.teaching, "the sum, of cache and activations with loss only the larger"),
+            ("This machine", here.free, f"free of {gigabytes(here.total)}: {escape(here.name)}"),
+        )
+    )
+    return (
+        f'<div class="wb wb-state"><p><b>{MARKS[judged.fits]}.</b> {escape(judged.why)}</p></div>'
+        f"{line(about(found))}"
+        '<details class="wb compare-skills"><summary>The arithmetic</summary><table><thead><tr>'
+        '<th scope="col">Part</th><th scope="col">About</th><th scope="col">How it comes about</th></tr></thead>'
+        f"<tbody>{rows}{totals}</tbody></table></details>"
+    )

@@ -1,0 +1,281 @@
+"""What a model would need here, found out before it is loaded. No Gradio and no torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench.errors import InputError
+from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, largest_batch, read_shape
+from workbench.pocket import WEIGHTS
+from workbench.settings import Settings
+
+POCKET = "pocket"
+PRECISIONS = ("auto", "fp32", "bf16", "4-bit")
+LOADABLE = ("auto", "fp32", "bf16")
+"""What `models.load` knows; 4-bit is shown with its arithmetic, and said to come with a later version."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a model.
+
+    Attributes:
+        where: in words; empty while it is being asked for.
+        shape: its size; None if that is not known.
+        problem: why it is not known, and what to do.
+        download: whether its weights are not on this machine yet, as far as one can tell.
+    """
+
+    name: str
+    where: str = ""
+    shape: Shape | None = None
+    problem: str = ""
+    download: bool = False
+    pending: bool = False
+
+
+class Lookups:
+    """Reads config.json: of the bundled model, of a folder, of the local cache, or from the hub in the background."""
+
+    def __init__(self, fetch: Callable[[str], Any] | None = None) -> None:
+        self._fetch = fetch or _from_hub
+        self._lock = threading.Lock()
+        self._asked: dict[str, Found] = {}
+        self.version = 0  # rises whenever the hub has answered
+
+    def find(self, name: str) -> Found:
+        """What is known now; never waits. Ask again while it is `pending`."""
+        kind = kind_of(name)
+        if kind == "pocket":
+            return _read(POCKET, WEIGHTS / "config.json", "It comes with the workbench; nothing is downloaded.")
+        if kind == "folder":
+            return _folder(name)
+        if kind == "unclear":
+            return Found(
+                name,
+                problem="This is neither a folder that exists nor the name of a model on the hub. Write pocket, a "
+                "folder's path, or a name such as Qwen/Qwen3-4B-Instruct-2507.",
+            )
+        with self._lock:
+            found = self._asked.get(name)
+            if found is None:
+                found = self._asked[name] = self._start(name)
+            return found
+
+    def forget(self, name: str) -> None:
+        """Ask again next time, after a failure."""
+        with self._lock:
+            found = self._asked.get(name)
+            if found is not None and found.problem:
+                del self._asked[name]
+
+    def _start(self, name: str) -> Found:
+        cached = _cached(name)
+        if cached is not None:
+            here = any(cached.parent.glob("*.safetensors"))
+            where = "It is in this computer's cache." if here else "Its weights will be downloaded from the hub."
+            return _read(name, cached, where, download=not here)
+        threading.Thread(target=self._ask_hub, args=(name,), name="model-lookup", daemon=True).start()
+        return Found(name, pending=True)
+
+    def _ask_hub(self, name: str) -> None:
+        try:
+            where = "Its weights will be downloaded from the hub."
+            found = Found(name, where, read_shape(self._fetch(name)), download=True)
+        except Exception as error:
+            found = Found(name, problem=why_not(name, error), download=True)
+        with self._lock:
+            self._asked[name] = found
+            self.version += 1
+
+
+def kind_of(name: str) -> Literal["pocket", "folder", "hub", "unclear"]:
+    """What a name stands for."""
+    if name == POCKET:
+        return "pocket"
+    if name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_dir():
+        return "folder"
+    return "hub" if _HUB_ID.fullmatch(name) else "unclear"
+
+
+def why_not(name: str, error: Exception) -> str:
+    """What the hub's library raised, in words, with what to do."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "GatedRepoError" in kinds:
+        return (
+            f"{name} is gated: its owner lets in who asked for it. Accept its terms on huggingface.co/{name} and sign "
+            "in on this machine with `hf auth login`, or choose another model."
+        )
+    if "RepositoryNotFoundError" in kinds:
+        return (
+            f"There is no model {name} on the hub, or it is private. Check the spelling; for a private one sign in on "
+            "this machine with `hf auth login`."
+        )
+    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "TransportError"}:
+        return (
+            f"The hub cannot be reached, and {name} is not on this machine. Check the network; without one, pocket and "
+            "folders on this disk work."
+        )
+    if "EntryNotFoundError" in kinds:
+        return f"{name} has no config.json, so it is not a model that can be loaded. Choose another one."
+    if isinstance(error, InputError):
+        return f"{error.problem} {error.advice}"
+    return (
+        f"The hub did not answer as expected ({type(error).__name__}). Its size is known after config.json is "
+        "downloaded; check the network and try again."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a model fits: `yes`, `answers only`, `tight` or `no`, and why, in sentences."""
+
+    fits: Literal["yes", "answers only", "tight", "no"]
+    why: str
+
+
+def verdict(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Verdict:
+    """Hold what a model needs against what the machine has."""
+    dtype = machine.auto if precision == "auto" else precision
+    need = estimate(shape, dtype, settings)
+    has = f"{machine.name} has {gigabytes(machine.free)} free of {gigabytes(machine.total)}"
+    batch = settings.optim.batch
+    teaching = f"Teaching with {batch} answers a step needs about {gigabytes(need.teaching)}"
+    slow = "" if machine.gpu or shape.parameters < 5e8 else " Without a GPU a model of this size is slow."
+    if need.teaching <= machine.free:
+        return Verdict("yes", f"It fits. {teaching}; {has}.{slow}")
+    less = largest_batch(shape, dtype, settings, machine.free)
+    if less:
+        return Verdict(
+            "answers only",
+            f"It can be loaded and asked, but not taught as things are set. {teaching}; {has}. With {less} "
+            f"{'answer' if less == 1 else 'answers'} a step it fits: change Batch on the Teach page.{slow}",
+        )
+    if need.asking <= machine.free:
+        return Verdict(
+            "answers only",
+            "It can be loaded and asked, but not taught: even with one answer a step it takes more. "
+            f"{teaching}; {has}. {_smaller(dtype)}{slow}",
+        )
+    if need.asking <= 0.95 * machine.total:
+        return Verdict(
+            "tight",
+            f"Not just now: it needs {gigabytes(need.asking)} to answer; {has}. Close other programs, or choose less: "
+            f"{_smaller(dtype)}{slow}",
+        )
+    return Verdict(
+        "no",
+        f"It does not fit: it needs {gigabytes(need.asking)} only to answer; {has}. {_smaller(dtype)}",
+    )
+
+
+def _smaller(dtype: str) -> str:
+    if dtype == "fp32":
+        return "In bf16 it takes half of that; a smaller model takes less; the pocket always fits."
+    return "A smaller model takes less; the pocket always fits."
+
+
+def needs(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Estimate:
+    """The estimate in the precision that will be used here."""
+    return estimate(shape, machine.auto if precision == "auto" else precision, settings)
+
+
+def about(found: Found) -> str:
+    """A sentence or two about what was found."""
+    if found.pending:
+        return f"Asking the hub how large {found.name} is."
+    if found.shape is None:
+        return found.problem
+    shape = found.shape
+    text = f"{count(shape.parameters)} weights in {shape.layers} layers. {found.where}"
+    if found.download:
+        size = shape.parameters * (BYTES["fp32"] if shape.stored == 4 else BYTES["bf16"])
+        free = _free_disk()
+        text += f" That is about {gigabytes(size)}; the disk has {gigabytes(free)} free."
+        if size > free:
+            text += " It does not fit on the disk: free some space first."
+    return text
+
+
+def downloaded(name: str) -> float:
+    """Bytes of a hub model's files that are on this machine, parts of unfinished ones included."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
+    try:
+        return float(sum(file.stat().st_size for file in folder.iterdir()))
+    except OSError:
+        return 0.0
+
+
+def _folder(name: str) -> Found:
+    path = Path(name).expanduser()
+    if not path.exists():
+        return Found(
+            name, problem=f"There is no folder {name}. Check the path; it is one on the machine that runs this."
+        )
+    if not path.is_dir():
+        return Found(name, problem=f"{name} is a file. Name the folder that holds config.json.")
+    if not (path / "config.json").is_file():
+        adapter = (
+            " It holds an adapter: import it on the Runs page." if (path / "adapter_config.json").is_file() else ""
+        )
+        return Found(name, problem=f"{name} has no config.json.{adapter or ' Name the folder of a model.'}")
+    if not any(path.glob("*.safetensors")):
+        return Found(
+            name,
+            problem=f"{name} has no *.safetensors weights. Download the model again, in safetensors; weights in "
+            "pickles (*.bin, *.pt) can run any code when they are opened and are not read.",
+        )
+    return _read(name, path / "config.json", "It is in this folder; nothing is downloaded.")
+
+
+def _read(name: str, path: Path, where: str, download: bool = False) -> Found:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is not an object")
+        return Found(name, where, read_shape(values), download=download)
+    except InputError as error:
+        return Found(name, where, problem=f"{error.problem} {error.advice}", download=download)
+    except (OSError, ValueError) as error:
+        return Found(name, where, problem=f"{name}'s config.json cannot be read: {error}. Download the model again.")
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _from_hub(name: str) -> Any:
+    """The config.json of a model on the hub. One attempt: the hub library's own download tries for half a minute."""
+    from huggingface_hub import get_session, get_token, hf_hub_url, hf_raise_for_status
+
+    token = get_token()
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    response = get_session().get(
+        hf_hub_url(name, "config.json"), headers=headers, timeout=_PATIENCE, follow_redirects=True
+    )
+    hf_raise_for_status(response)
+    return response.json()
+
+
+def _free_disk() -> float:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE)
+    while not folder.exists():
+        folder = folder.parent
+    return float(shutil.disk_usage(folder).free)
