@@ -111,6 +111,7 @@ def sample(
     should_stop: Callable[[], bool] = bool,
     on_token: Callable[[Tensor, Tensor], None] | None = None,
     record: bool = False,
+    uniform: Tensor | None = None,
 ) -> Completions:
     """Sample `rollouts` completions of each prompt; those of one prompt lie next to each other.
 
@@ -124,6 +125,7 @@ def sample(
         should_stop: asked at every token.
         on_token: called with the rows still going [b] and their new tokens [b], for those who stream.
         record: keep what a packed decoder computes, for a training pass over the same weights.
+        uniform: the random numbers [B, longest] themselves, in place of the seed's.
 
     Raises:
         Stopped: `should_stop` said yes.
@@ -140,7 +142,9 @@ def sample(
         each = torch.arange(len(prompts), device=prompt_ids.device).repeat_interleave(rollouts)
         prompt_ids, prompt_mask, logits = prompt_ids[each], prompt_mask[each], logits[each]
         cache = cache.rows(each)
-    uniform = torch.rand(count, longest, generator=torch.Generator().manual_seed(seed)).to(prompt_ids.device)
+    if uniform is None:
+        uniform = torch.rand(count, longest, generator=torch.Generator().manual_seed(seed))
+    uniform = uniform.to(prompt_ids.device)
     ids = torch.full((count, longest), pad, dtype=torch.long, device=prompt_ids.device)
     mask = torch.zeros_like(ids)
     ends = torch.tensor(sorted(end), dtype=torch.long, device=ids.device)

@@ -12,12 +12,23 @@ from torch import Tensor, nn
 
 from workbench.decoding.generic import ModelDecoder
 from workbench.decoding.packed import PackedDecoder, inner_model, supports
+from workbench.decoding.stacked import StackedDecoder, stackable
 from workbench.decoding.training_pass import Tape, training_logits
 
 # Packing keeps a second copy of the weights. Up to this many bytes that is cheap next to what it saves.
 PACK_AT_MOST = 1_000_000_000
 
-__all__ = ["Cache", "Decoder", "ModelDecoder", "PackedDecoder", "Tape", "decoder_for", "training_logits"]
+__all__ = [
+    "Cache",
+    "Decoder",
+    "ModelDecoder",
+    "PackedDecoder",
+    "StackedDecoder",
+    "Tape",
+    "decoder_for",
+    "stackable",
+    "training_logits",
+]
 
 
 class Cache(Protocol):

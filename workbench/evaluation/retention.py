@@ -49,9 +49,10 @@ class Retention:
         *,
         scorer: str | Scorer = "contains",
         longest: int,
+        should_stop: Callable[[], bool] = bool,
     ) -> None:
         self.exam = Exam(loaded, prompts, probes, scorer=scorer, longest=longest)
-        self.base: Sitting = self.exam.sit(base)
+        self.base: Sitting = self.exam.sit(base, should_stop=should_stop)
         self.measured: Measure | None = self.base.measure if self.exam.size else None
 
     @property

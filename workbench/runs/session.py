@@ -196,7 +196,10 @@ class Session:
 
     def _events_of(self, writer: EventWriter, should_stop: Callable[[], bool]) -> Iterator[Event]:
         teaching, keep = self.run.rows("teaching"), self.run.rows("keep")
-        exam, retention = self._exams()
+        try:
+            exam, retention = self._exams(should_stop)
+        except Stopped:
+            return
         if writer.lacks_last:
             # The process died between publishing the checkpoint and noting it.
             yield Saved(self.state.step)
@@ -242,11 +245,13 @@ class Session:
     def _ended(self) -> bool:
         return self.run.adapter.is_dir() and any(isinstance(e, RunEnded) for e in self.run.log.read())
 
-    def _exams(self) -> tuple[Exam, Retention]:
+    def _exams(self, should_stop: Callable[[], bool]) -> tuple[Exam, Retention]:
         loaded, longest = self.roles.loaded, self.settings.rollout.max_new_tokens
         prompts = make_prompts(loaded.tokenizer, self.settings)
         exam = Exam(loaded, prompts, self.run.rows("held-out"), scorer=self._scorer, longest=longest)
-        retention = Retention(loaded, self.roles.base_decoder, prompts, self.run.probes(), longest=longest)
+        retention = Retention(
+            loaded, self.roles.base_decoder, prompts, self.run.probes(), longest=longest, should_stop=should_stop
+        )
         return exam, retention
 
     def _started(

@@ -102,7 +102,9 @@ def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable
             entropy=seen.entropy,
             agreement=seen.agreement,
             keep_loss=keep_loss(per_token.detach(), counted, rows),
-            samples=show(roles.loaded.tokenizer, rows, answers, (per_token.detach() * counted)),
+            samples=show(
+                roles.loaded.tokenizer, rows, answers, per_token.detach() * counted, student_logits, teacher_logits
+            ),
         )
 
 
