@@ -1,0 +1,344 @@
+"""The worker process: one thread owns the model, another takes commands in.
+
+| do | arguments | result |
+|---|---|---|
+| load | model, revision, dtype | model, parameters, longest, pocket, seconds |
+| check, teach, resume, sit, export, import_adapter | see `tasks.py` | |
+| ask | messages, demonstration, context, run, step, roles, temperature, top_p, top_k, seed, longest, times | answers
+  and prompts by role, first_token_seconds |
+| map | messages, demonstration, context, run, step, of, text | sample: a `RolloutSample` |
+| render | row, template | student, teacher, student_tokens, teacher_tokens, limit |
+| stop | | was: the state before |
+
+Long commands are performed one at a time; a second one is refused. Questions (`ask`, `map`, `render`) are served
+while a long command goes on, wherever it asks whether to stop: between two tokens and between two phases. They draw
+from generators of their own and change no weight, so that a run's numbers do not depend on them.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from workbench.errors import InputError, WorkbenchError
+from workbench.models import LoadedModel, load, parameters
+from workbench.sampling import Choice, Stopped
+from workbench.worker.asking import ROLES, Asker, Question, read_rows
+from workbench.worker.protocol import LONG, SHORT, from_line, to_line
+from workbench.worker.tasks import Tasks
+
+Command = dict[str, Any]
+
+_STATES = {"load": "loading", "check": "checking", "teach": "teaching", "resume": "teaching"}
+_DOING = {
+    "load": "A model is being loaded",
+    "check": "The teacher is being checked",
+    "teach": "A run is being taught",
+    "resume": "A run is being taught",
+    "sit": "A run's questions are being asked",
+    "export": "A run is being exported",
+    "import_adapter": "An adapter is being imported",
+}
+
+
+class Service:
+    """Serves commands until the input ends.
+
+    Args:
+        runs: the folder of runs.
+        output: where replies go, one line each.
+    """
+
+    def __init__(self, runs: Path, output: IO[bytes]) -> None:
+        self._runs = runs.absolute()
+        self._output = output
+        self._writing = threading.Lock()
+        self._asker: Asker | None = None
+        self._news = threading.Condition()  # guards all of the following
+        self._short: deque[tuple[float, Command]] = deque()
+        self._long: Command | None = None  # waiting to be taken up
+        self._doing: Command | None = None
+        self._over = False
+        self._stop = threading.Event()
+        self._status: dict[str, Any] = {"state": "loading", "model": None, "run": None, "phase": "", "error": None}
+        self._asking = False
+
+    def run(self, lines: Iterable[bytes], first: dict[str, Any]) -> None:
+        """Load the first model (the arguments of `load`), then serve until `lines` end. Teaching stops, saved."""
+        self._doing = {"id": 0, "do": "load", **first}
+        reader = threading.Thread(target=self._read, args=(lines,), name="reader", daemon=True)
+        reader.start()
+        self._perform(self._doing)
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._over or self._short or self._long)
+                if self._over:
+                    return
+                command, self._long = self._long, None
+                if command is not None:
+                    self._doing = command
+                    self._stop.clear()
+            if command is not None:
+                self._perform(command)
+            self._serve_questions()
+
+    def end(self) -> None:
+        """Stop what goes on, saved, and return from `run`."""
+        with self._news:
+            self._over = True
+            self._stop.set()
+            self._news.notify_all()
+
+    # The reader's thread.
+
+    def _read(self, lines: Iterable[bytes]) -> None:
+        try:
+            for line in lines:
+                try:
+                    command = from_line(line)
+                    command["id"] = int(command["id"])
+                    do = str(command["do"])
+                except (ValueError, KeyError, TypeError) as error:
+                    self._say(0, {"reply": "failed", "problem": f"A line is no command: {error!r}.", "advice": ""})
+                    continue
+                self._receive(do, command)
+        finally:
+            self.end()
+
+    def _receive(self, do: str, command: Command) -> None:
+        if do == "stop":
+            self._say(command["id"], {"reply": "done", "result": {"was": self._ask_to_stop()}})
+        elif do in SHORT:
+            with self._news:
+                self._short.append((time.perf_counter(), command))
+                self._news.notify_all()
+        elif do in LONG:
+            refused = self._accept(command)
+            if refused is not None:
+                self._fail(command, refused)
+        else:
+            self._fail(command, InputError(f"There is no command {do!r}.", f"Use {', '.join((*SHORT, *LONG))}."))
+
+    def _accept(self, command: Command) -> WorkbenchError | None:
+        with self._news:
+            doing, run = self._doing, self._status["run"]
+            # A person need not wait for the model before pressing a button: one command may wait for it.
+            if self._long is None and (doing is None or (doing["do"] == "load" and command["do"] != "load")):
+                self._long = command
+                self._news.notify_all()
+                return None
+            busy = doing or self._long
+        what = _DOING[busy["do"]] if busy else "Something else goes on"
+        named = f"{what} ({run})" if run else what
+        return WorkbenchError(f"{named}; only one such thing is done at a time.", "Wait for it, or press Stop.")
+
+    def _ask_to_stop(self) -> str:
+        with self._news:
+            was = str(self._status["state"])
+            waiting, self._long = self._long, None
+            stoppable = self._asking if self._doing is None else self._doing["do"] != "load"
+            if stoppable:
+                self._stop.set()
+        if waiting is not None:
+            self._fail(waiting, _stopped())
+        if stoppable and was != "idle":
+            self._become(state="stopping", phase="Stopping")
+        return was
+
+    # The model's thread.
+
+    def _perform(self, command: Command) -> None:
+        """One long command, whatever comes of it."""
+        do, failure, result = command["do"], None, None
+        if do != "load":
+            self._become(state=_STATES.get(do, "working"), error=None)
+        try:
+            result = self._long_command(do, command)
+        except Stopped:
+            failure = _stopped()
+        except Exception as error:
+            failure = _in_words(error)
+        if failure is not None:
+            # Outside of `except`, where the trace back no longer holds on to tensors.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        with self._news:
+            self._doing = None
+            self._stop.clear()
+        lost = str(failure) if do == "load" and failure is not None else None
+        self._become(state="idle", phase="", run=None, error=lost)
+        if not command["id"]:
+            return
+        if failure is not None:
+            self._fail(command, failure)
+        else:
+            self._say(command["id"], {"reply": "done", "result": result})
+
+    def _long_command(self, do: str, command: Command) -> dict[str, Any]:
+        arguments = {k: v for k, v in command.items() if k not in ("id", "do")}
+        if do == "load":
+            return self._load(**arguments)
+        tasks = Tasks(self._model(), self._runs, self._should_stop, self._tell)
+        task: Callable[..., dict[str, Any]] = getattr(tasks, do)
+        try:
+            return task(lambda reply: self._say(command["id"], reply), **arguments)
+        except TypeError as error:
+            if task.__name__ + "()" in str(error):
+                raise InputError(f"{do} was given the wrong arguments: {error}.", "See service.py.") from error
+            raise
+
+    def _load(self, model: str, revision: str | None = None, dtype: str = "auto") -> dict[str, Any]:
+        self._become(state="loading", phase=f"Loading {model}", run=None, error=None)
+        began = time.perf_counter()
+        old = self._asker
+        if old is not None and not old.loaded.is_pocket:
+            # There may be room for one only; if the new one cannot be loaded, the old one is read again.
+            self._asker, kept, old = None, old.loaded, None
+            again: tuple[str, str | None, str] | None = (kept.name, kept.revision, _dtype(kept))
+            del kept
+            gc.collect()
+        else:
+            again = None
+        try:
+            self._asker = Asker(load(model, revision=revision, dtype=dtype), self._runs)
+        except Exception:
+            if again is not None:
+                self._asker = Asker(load(again[0], revision=again[1], dtype=again[2]), self._runs)
+            raise
+        finally:
+            self._become(model=None if self._asker is None else self._asker.loaded.name)
+        loaded = self._asker.loaded
+        return {
+            "model": loaded.name,
+            "parameters": parameters(loaded.model),
+            "longest": loaded.longest,
+            "pocket": loaded.is_pocket,
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    def _model(self) -> Asker:
+        if self._asker is None:
+            raise InputError("No model is loaded.", "Load one on the Model page.")
+        return self._asker
+
+    def _tell(self, phase: str, run: str | None) -> None:
+        self._become(phase=phase, run=run)
+
+    def _should_stop(self) -> bool:
+        """What a long command asks at every token and between phases: the moment at which questions are served."""
+        if not self._stop.is_set():
+            self._serve_questions()
+        return self._stop.is_set()
+
+    def _serve_questions(self) -> None:
+        while True:
+            with self._news:
+                if not self._short or (self._stop.is_set() and self._doing is not None) or self._over:
+                    return
+                asked_at, command = self._short.popleft()
+                self._asking = True
+                if self._doing is None:
+                    self._stop.clear()
+            try:
+                result = getattr(self, "_" + command["do"])(command, asked_at)
+            except Stopped:
+                with self._news:
+                    if self._doing is not None:
+                        # It was not meant for the question, which is answered once what goes on has stopped.
+                        self._short.appendleft((asked_at, command))
+                        return
+                self._fail(command, _stopped())
+            except Exception as error:
+                self._fail(command, _in_words(error))
+            else:
+                self._say(command["id"], {"reply": "done", "result": result})
+            finally:
+                self._asking = False
+
+    def _ask(self, command: Command, asked_at: float) -> dict[str, Any]:
+        asker, run = self._model(), command.get("run")
+        view = asker.view(run, command.get("step"))
+        longest = command.get("longest")
+        question = Question(
+            row=asker.row(command["messages"], command.get("demonstration"), command.get("context"), run),
+            view=view,
+            roles=tuple(command.get("roles") or ROLES),
+            choice=Choice(
+                float(command.get("temperature", 0.0)), float(command.get("top_p", 1.0)), int(command.get("top_k", 0))
+            ),
+            seed=int(command.get("seed", 0)),
+            longest=view.settings.rollout.max_new_tokens if longest is None else int(longest),
+            times=int(command.get("times", 1)),
+        )
+        return asker.ask(question, lambda reply: self._say(command["id"], reply), self._stop.is_set, asked_at)
+
+    def _map(self, command: Command, asked_at: float) -> dict[str, Any]:
+        asker, run = self._model(), command.get("run")
+        row = asker.row(command["messages"], command.get("demonstration"), command.get("context"), run)
+        view = asker.view(run, command.get("step"))
+        return {"sample": asker.map(row, view, str(command.get("of", "student")), str(command["text"])).to_dict()}
+
+    def _render(self, command: Command, asked_at: float) -> dict[str, Any]:
+        return self._model().render(read_rows([command["row"]])[0], str(command.get("template") or ""))
+
+    # Both threads.
+
+    def _become(self, **said: Any) -> None:
+        with self._news:
+            changed = {**self._status, **said}
+            if self._status["state"] == "stopping" and changed["state"] != "idle":
+                changed["state"] = "stopping"
+            if changed == self._status:
+                return
+            self._status = changed
+            self._say(0, {"reply": "status", **changed})
+
+    def _say(self, number: int, reply: dict[str, Any]) -> None:
+        line = to_line({"id": number, **reply})
+        with self._writing:
+            try:
+                self._output.write(line)
+                self._output.flush()
+            except (OSError, ValueError):
+                # Nobody listens any more: the input ends too, and with it the process, in order.
+                return
+
+    def _fail(self, command: Command, error: WorkbenchError) -> None:
+        wrong = isinstance(error, InputError)
+        failed = {"reply": "failed", "problem": error.problem, "advice": error.advice, "input": wrong}
+        self._say(command["id"], failed)
+
+
+def _dtype(loaded: LoadedModel) -> str:
+    kind = next(loaded.model.parameters()).dtype
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "auto")
+
+
+def _stopped() -> WorkbenchError:
+    return WorkbenchError("It was stopped before it had finished.", "Start it again when you like.")
+
+
+def _in_words(error: Exception) -> WorkbenchError:
+    """What to tell a person; what nobody foresaw goes to the log with its trace."""
+    if isinstance(error, WorkbenchError):
+        return error
+    traceback.print_exc()
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in said.lower():
+        return WorkbenchError(
+            f"The memory did not suffice ({said.splitlines()[0]}).",
+            "Use a smaller batch, a shorter longest answer, or a smaller model; what was saved is intact.",
+        )
+    return WorkbenchError(
+        f"Something that should not happen: {said}",
+        "The worker goes on, and what was saved is intact. Try again; if it stays, report it with these words.",
+    )
