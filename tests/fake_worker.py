@@ -69,8 +69,9 @@ class Fake:
             if do == "stop":
                 was = self.state
                 if was not in ("idle", "loading"):
-                    self.stop.set()
                     self.become("stopping", "Saving", self.run)
+                    self.stop.set()
+                    self.go_on.set()
                 self.say(id=command["id"], reply="done", result={"was": was})
             elif do == "go_on":
                 self.go_on.set()

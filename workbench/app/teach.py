@@ -1,9 +1,328 @@
-"""The page Teach: teaching, and watching it."""
+"""The page Teach: begin, watch, stop, resume, look back at any step."""
 
 from __future__ import annotations
 
-from workbench.app.desk import Desk, Shared
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import gradio as gr
+
+from workbench.app import code, fields, teaching, watching
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.fields import QUIET, Key
+from workbench.app.notes import note, wrong
+from workbench.errors import InputError, WorkbenchError
+from workbench.views.text import clip
+
+METHODS = [
+    ("SDFT: the student answers by itself, and the teacher, who sees the example, corrects it", "sdft"),
+    ("SFT: the student copies the examples word by word (the usual way, to compare with)", "sft"),
+]
+PLAIN = "The model as it was loaded"
+KEEP = "Keep what it knows"
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
+    with gr.Row(equal_height=False):
+        name = gr.Textbox(
+            label="Name of the run", info="Empty: named after the examples.", max_length=100, min_width=220
+        )
+        steps = gr.Number(
+            fields.shown(desk, ("optim", "steps")),
+            label="How long (steps)",
+            info="In one step the student answers a batch of questions and is moved a little. More steps learn more.",
+            precision=0,
+            minimum=1,
+            min_width=220,
+        )
+        rate = gr.Dropdown(
+            rates(desk),
+            value=rate_text(fields.shown(desk, ("optim", "lr"))),
+            label="How strongly (learning rate)",
+            info="How far each step moves it. Strong learns fast and forgets more. You can type a number.",
+            allow_custom_value=True,
+            min_width=220,
+        )
+    with gr.Row(equal_height=False):
+        method = gr.Radio(METHODS, value=desk.drafts.method, label="Method", min_width=320)
+        with gr.Column(min_width=320):
+            keep = gr.Checkbox(keeps(desk), label=KEEP, info=keep_info(desk))
+            share = gr.Slider(0.05, 0.9, value=share_of(desk), step=0.05, label="Share of each batch that is keep rows")
+    with gr.Accordion("Advanced: all settings", open=False):
+        on = gr.Dropdown([PLAIN], value=PLAIN, label="Start from", info="A finished run can be taught further.")
+        with gr.Row(equal_height=False):
+            every = gr.Number(desk.drafts.choices.evaluate_every, label="Measure every so many steps", precision=0)
+            save = gr.Number(desk.drafts.choices.save_every, label="Save a checkpoint every so many steps", precision=0)
+            warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
+        more = fields.advanced(desk)
+    problem = gr.HTML(elem_id="teach-problem", padding=False)
+    with gr.Row():
+        begin = gr.Button("Start teaching", variant="primary", min_width=140)
+        halt = gr.Button("Stop", variant="stop", interactive=False, min_width=100)
+        again = gr.Button("Resume", interactive=False, min_width=100)
+    watch = watching.build(desk, shared)
+
+    keys: list[Key] = list(more)
+    typed = [steps, rate, keep, share, every, save, *more.values()]
+    begin.click(partial(press_start, desk, keys), [name, method, on, *typed], [problem, watch.run, name], **QUIET)
+    halt.click(partial(press_stop, desk), None, problem, **QUIET)
+    again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
+    watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
+
+    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
+    for key, field in {**more, ("optim", "steps"): steps}.items():
+        field.input(partial(told, set_one, desk, key), field, problem, **quick)
+    rate.input(partial(told, set_rate, desk), rate, problem, **quick)
+    gr.on([keep.input, share.input], partial(told, set_keep, desk), [keep, share], problem, **quick)
+    method.input(lambda value: desk.drafts.choose(method=value), method, None, **quick)
+    on.input(partial(told, set_on, desk), on, problem, **quick)
+    gr.on([every.input, save.input], partial(told, set_every, desk), [every, save], problem, **quick)
+    warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **quick)
+    shared.remember(name, "teach.name")
+
+    form = [steps, rate, method, keep, share, on, every, save, *more.values()]
+    shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], [*form, warn])
+    shared.on_tick(partial(poll_form, desk, keys), form, tab="teach")
+    shared.on_tick(partial(poll_buttons, desk), [begin, halt, again], tab="teach")
+    code.button(partial(code.teach, desk), [name])
+    publish(desk)
+
+
+def press_start(desk: Desk, keys: Sequence[Key], name: str, method: str, on: str, *typed: Any) -> list[Any]:
+    """Begin with what the page shows; returns problem, run in view, name."""
+    steps, rate, keep, share, every, save, *more = typed
+    try:
+        teaching.set_values(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
+        set_rate(desk, rate)
+        set_keep(desk, keep, share)
+        set_every(desk, every, save)
+        set_on(desk, on)
+        desk.drafts.choose(method=method)
+        made = teaching.start(desk, name)
+    except WorkbenchError as error:
+        return [wrong(error), gr.skip(), gr.skip()]
+    desk.drafts.type("teach.name", "")
+    return ["", gr.update(choices=_with(desk, made), value=made), ""]
+
+
+def press_stop(desk: Desk) -> str:
+    """Stop what is going on."""
+    try:
+        was = teaching.stop(desk)
+    except (WorkbenchError, TimeoutError) as error:
+        return note(str(error), "wrong")
+    return "" if was in ("teaching", "stopping") else note("Nothing is being taught just now.", "info")
+
+
+def press_resume(desk: Desk, run: str | None) -> str:
+    """Go on with the run in view."""
+    try:
+        if not run:
+            raise InputError("There is no run to go on with.", "Start teaching first.")
+        teaching.resume(desk, run)
+    except WorkbenchError as error:
+        return wrong(error)
+    return ""
+
+
+def press_back(desk: Desk, run: str | None, step: int | None) -> list[Any]:
+    """Stop, and make a run that ends at an earlier checkpoint."""
+    try:
+        if not run or step is None:
+            raise InputError("Choose a checkpoint to go back to.", "They are in the list beside the button.")
+        made = teaching.stop_and_go_back(desk, run, int(step))
+    except (WorkbenchError, TimeoutError) as error:
+        return [note(str(error), "wrong"), gr.skip()]
+    said = f"Run {run} was left as it is. The new run {made} ends at step {step}; compare or export it."
+    return [note(said), gr.update(choices=_with(desk, made), value=made)]
+
+
+def _with(desk: Desk, name: str) -> list[str]:
+    """All runs, and one whose folder may not be there yet."""
+    names = teaching.run_names(desk)
+    return names if name in names else [name, *names]
+
+
+def told(function: Any, *values: Any) -> str:
+    """Call a setter; what is wrong with its values, as HTML."""
+    try:
+        function(*values)
+    except WorkbenchError as error:
+        return wrong(error)
+    return ""
+
+
+def set_one(desk: Desk, key: Key, value: Any) -> None:
+    """Choose one of the settings."""
+    teaching.set_values(desk, {key: value})
+
+
+def set_rate(desk: Desk, text: Any) -> None:
+    """Choose the learning rate: one of `rates`, or a number."""
+    try:
+        rate = float(str(text).split("(")[-1].rstrip(") "))
+    except ValueError:
+        said = f"{clip(str(text), 60)!r} is no learning rate."
+        raise InputError(said, "Choose one of the list, or type a number.") from None
+    teaching.set_values(desk, {("optim", "lr"): rate})
+
+
+def set_keep(desk: Desk, keep: bool, share: float) -> None:
+    """Use keep rows or not, and how many; without any there is nothing to choose."""
+    if desk.drafts.keep:
+        teaching.set_values(desk, {("keep", "keep_share"): round(float(share), 3) if keep else 0.0})
+
+
+def set_every(desk: Desk, every: Any, save: Any) -> None:
+    """How often to measure and to save."""
+    if not all(isinstance(v, int | float) and v >= 1 for v in (every, save)):
+        raise InputError("Measuring and saving need a number of steps of 1 or more.", "50 is usual.")
+    desk.drafts.choose(evaluate_every=int(every), save_every=int(save))
+
+
+def set_on(desk: Desk, on: str | None) -> None:
+    """What the teaching starts from."""
+    desk.drafts.choose(on=None if on in (None, "", PLAIN) else on)
+
+
+def keeps(desk: Desk) -> bool:
+    """Whether keep rows are used."""
+    return bool(fields.shown(desk, ("keep", "keep_share")))
+
+
+def share_of(desk: Desk) -> float:
+    """The share of keep rows, or what it would be."""
+    return float(fields.shown(desk, ("keep", "keep_share")) or 0.2)
+
+
+def keep_info(desk: Desk) -> str:
+    """What keep rows are, and how many there are."""
+    count = len(desk.drafts.keep)
+    if not count:
+        return "There are no keep rows yet: questions whose answers should stay as they are. Add some on Examples."
+    batch = int(fields.shown(desk, ("optim", "batch")))
+    rows = round(batch * share_of(desk))
+    return f"{count} questions whose answers should stay as they are; {rows} of the {batch} in each step."
+
+
+def rates(desk: Desk) -> list[str]:
+    """Learning rates in words."""
+    usual = float(teaching.default_of(desk, "optim", "lr"))
+    return [f"{word} ({usual * factor:g})" for word, factor in (("gently", 0.4), ("as usual", 1), ("strongly", 2))]
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as a number; `build` and `form_values` find its word in the list."""
+    return f"{rate:g}"
+
+
+def form_values(desk: Desk, keys: Sequence[Key]) -> list[Any]:
+    """What all fields should hold, from the draft and the model."""
+    rate = float(fields.shown(desk, ("optim", "lr")))
+    listed = rates(desk)
+    word = next((text for text in listed if text.endswith(f"({rate:g})")), rate_text(rate))
+    choices = desk.drafts.choices
+    runs = teaching.finished_runs(desk)
+    started = choices.on if choices.on in runs else PLAIN
+    return [
+        fields.shown(desk, ("optim", "steps")),
+        gr.update(choices=listed, value=word),
+        desk.drafts.method,
+        gr.update(
+            value=keeps(desk) and bool(desk.drafts.keep), info=keep_info(desk), interactive=bool(desk.drafts.keep)
+        ),
+        gr.update(value=share_of(desk), visible=bool(desk.drafts.keep)),
+        gr.update(choices=[PLAIN, *runs], value=started),
+        choices.evaluate_every,
+        choices.save_every,
+        *fields.values(desk, list(keys)),
+    ]
+
+
+def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
+    """The fields, if the draft was changed elsewhere (another tab or page), or another model was loaded."""
+    seen = cursor.get("teach.form")
+    cursor["teach.form"] = now = [desk.worker.status.model, desk.drafts.version, desk.worker.status.state == "idle"]
+    if seen == now:
+        return [gr.skip()] * (8 + len(keys))
+    made = form_values(desk, keys)
+    # A field is only redrawn if what it should hold has changed, so that nothing is taken from under a typing hand.
+    before = cursor.get("teach.values", {})
+    cursor["teach.values"] = after = {i: str(value) for i, value in enumerate(made)}
+    return [gr.skip() if before.get(i) == after[i] else value for i, value in enumerate(made)]
+
+
+def poll_buttons(desk: Desk, cursor: Cursor) -> list[Any]:
+    """Which of start, stop and resume can be pressed."""
+    now = watching.can(desk)
+    if cursor.get("teach.buttons") == now:
+        return [gr.skip()] * 3
+    cursor["teach.buttons"] = now
+    return [gr.update(interactive=value) for value in now]
+
+
+def publish(desk: Desk) -> None:
+    """The endpoints that belong to this page."""
+    from gradio.events import api
+
+    def teach(
+        name: str = "",
+        method: Literal["sdft", "sft"] = "sdft",
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        settings: dict[str, dict[str, Any]] | None = None,
+        on: str | None = None,
+    ) -> str:
+        """Teach the examples that are loaded; returns at once, and the teaching goes on by itself.
+
+        Parameters:
+            name: what the run is called; empty: named after the examples.
+            method: sdft, or sft to compare with.
+            steps: how long; null for the model's default.
+            learning_rate: how strongly; null for the model's default.
+            settings: any others by group and name, such as {"keep": {"keep_share": 0.3}}; see docs/settings.md.
+            on: a finished run that is taught further; null for the model as it was loaded.
+
+        Returns:
+            The run's id: its name, which `/runs`, `/status` and `/compare` know it by.
+        """
+        return teach_by_api(desk, name, method, steps, learning_rate, settings, on)
+
+    def stop() -> str:
+        """Stop what is being taught within two seconds; its state is kept, and it can be resumed.
+
+        Returns:
+            What was going on: teaching, idle and so on.
+        """
+        try:
+            return teaching.stop(desk)
+        except WorkbenchError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    api(teach, api_name="teach")
+    api(stop, api_name="stop", queue=False)
+
+
+def teach_by_api(
+    desk: Desk,
+    name: str = "",
+    method: str = "sdft",
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    settings: dict[str, dict[str, Any]] | None = None,
+    on: str | None = None,
+) -> str:
+    """Put what was given into the draft, and begin."""
+    given = {(group, key): value for group, values in (settings or {}).items() for key, value in values.items()}
+    given |= {} if steps is None else {("optim", "steps"): steps}
+    given |= {} if learning_rate is None else {("optim", "lr"): learning_rate}
+    try:
+        if method not in ("sdft", "sft"):
+            raise InputError(f"There is no method {method!r}.", "Choose sdft or sft.")
+        teaching.set_values(desk, given)
+        desk.drafts.choose(method=method, on=on or None)
+        return teaching.start(desk, name)
+    except WorkbenchError as error:
+        raise gr.Error(str(error), print_exception=False) from error

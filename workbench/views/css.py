@@ -91,6 +91,7 @@ CSS = f"""
 .wb .wb-meter-head{{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 .8rem}}
 .wb .wb-bar{{position:relative;height:1rem;border-radius:.5rem;background:var(--wb-bar,#e7eaee);overflow:hidden;
   margin:.25rem 0}}
+.wb .wb-bar.wb-thin{{height:.45rem;margin:.4rem 0 0}}
 .wb .wb-fill{{position:absolute;left:0;top:0;bottom:0;background:var(--wb-skill,#1d5fbf)}}
 .wb .wb-fill.wb-retention{{background:var(--wb-retention,#0a7a5a)}}
 .wb .wb-interval{{position:absolute;top:50%;height:2px;margin-top:-1px;background:var(--wb-text,#1a1a1a)}}
@@ -122,6 +123,8 @@ CSS = f"""
 .wb .wb-state{{font-size:1.05em}}
 .wb.wb-warning{{background:var(--wb-warn,#fff3d6);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
   padding:.6rem .8rem}}
+.wb .wb-wide{{overflow-x:auto}}
+.wb tr[aria-current]{{background:var(--wb-bar,#e7eaee)}}
 .wb table{{border-collapse:collapse;width:100%;font-size:.92em}}
 .wb th,.wb td{{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--wb-line,#d0d5dc);
   overflow-wrap:anywhere;vertical-align:top;color:var(--wb-text,#1a1a1a)}}

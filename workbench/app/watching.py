@@ -1,0 +1,246 @@
+"""The lower half of the page Teach: a run as it goes, or as it went. All of it comes from the run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import teaching
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.fields import QUIET
+from workbench.errors import WorkbenchError
+from workbench.events import Evaluated, Event, RunStarted
+from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
+from workbench.views.text import escape, shown
+from workbench.views.words import is_finished, is_taught, step_of, steps_of
+
+LISTED = 24
+"""Tokens of the map that get their lists of choices while a run is followed: a poll must stay small."""
+
+_CURVE = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Components that the upper half needs."""
+
+    run: gr.Dropdown
+    checkpoint: gr.Dropdown
+    back: gr.Button
+
+
+def build(desk: Desk, shared: Shared) -> Watch:
+    """Declare the components and wire them."""
+    run = gr.Dropdown([], label="Run shown", info="The newest is at the top.", elem_id="teach-run")
+    state = gr.HTML(elem_id="teach-state", padding=False)
+    meters = gr.HTML(elem_id="meters", padding=False)
+    with gr.Row(visible=False, elem_id="forgetting") as forgetting:
+        with gr.Column(min_width=300, scale=3):
+            warning = gr.HTML(padding=False)
+        checkpoint = gr.Dropdown([], label="Checkpoint to go back to", min_width=220, scale=2)
+        back = gr.Button("Stop and go back", variant="stop", min_width=160, scale=1)
+    curves = gr.HTML(elem_id="curves", padding=False)
+    answer = gr.HTML(elem_id="token-map", padding=False)
+    with gr.Row(equal_height=False):
+        follow = gr.Checkbox(True, label="Following the newest step", min_width=200, scale=1)
+        step = gr.Slider(1, 2, value=1, step=1, label="Step shown", min_width=280, scale=3, elem_id="teach-step")
+    losses = gr.Checkbox(False, label="Show loss and agreement with the teacher")
+    loss = gr.HTML(elem_id="losses", padding=False)
+
+    parts = [run, state, meters, forgetting, warning, checkpoint, back, curves, answer, follow, step, loss]
+    shared.on_load(lambda: poll(desk, {}), parts)
+    shared.on_tick(partial(poll, desk), parts, tab="teach")
+    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
+    run.input(partial(choose_run, desk), [run, shared.cursor], [shared.cursor, *parts], **quick)
+    step.input(partial(choose_step, desk), [step, shared.cursor], [shared.cursor, *parts], **quick)
+    follow.input(partial(choose_follow, desk), [follow, step, shared.cursor], [shared.cursor, *parts], **quick)
+    losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **quick)
+    shared.on_load(lambda: [False], [losses])
+    return Watch(run, checkpoint, back)
+
+
+def choose_run(desk: Desk, name: str | None, cursor: Cursor) -> list[Any]:
+    """Look at another run, at its newest step."""
+    if name and name in teaching.run_names(desk):
+        desk.drafts.choose(run=name)
+    cursor["teach.step"] = None
+    return [cursor, *poll(desk, cursor)]
+
+
+def choose_step(desk: Desk, step: int, cursor: Cursor) -> list[Any]:
+    """Look at one step; the newest is no longer followed."""
+    cursor["teach.step"] = int(step)
+    return [cursor, *poll(desk, cursor)]
+
+
+def choose_follow(desk: Desk, follow: bool, step: int, cursor: Cursor) -> list[Any]:
+    """Follow the newest step again, or stay where one is."""
+    cursor["teach.step"] = None if follow else int(step)
+    return [cursor, *poll(desk, cursor)]
+
+
+def choose_losses(desk: Desk, show: bool, cursor: Cursor) -> list[Any]:
+    """Draw the loss, or do not."""
+    cursor["teach.losses"] = bool(show)
+    return [cursor, *poll(desk, cursor)]
+
+
+def poll(desk: Desk, cursor: Cursor) -> list[Any]:
+    """What has changed since it was last shown, in the order of `build`'s parts.
+
+    An empty cursor gives everything. The work for one step more does not grow with the run.
+    """
+    name = desk.drafts.run
+    events = teaching.events_of(desk, name)
+    if cursor.get("teach.run") != name:
+        cursor["teach.run"], cursor["teach.step"] = name, None
+    at = cursor.get("teach.step") or step_of(events)
+    last = step_of(events)
+    measured = next((e.step for e in reversed(events) if isinstance(e, Evaluated)), 0)
+    size = 1 + last // _CURVE
+    show = bool(cursor.get("teach.losses"))
+    status = desk.worker.status
+    new = partial(_new, cursor)
+    warned = new("warning", (name, measured, len(events) < 3, teaching.limit(desk), _taught(desk)))
+    return [
+        _runs(desk, name) if new("runs", (name, *teaching.run_names(desk))) else gr.skip(),
+        _once(cursor, "state", state_html(desk, name, events)),
+        skill_and_retention(events) if new("meters", (name, measured, len(events) < 3)) else gr.skip(),
+        *(_forgetting(desk, name, events) if warned else [gr.skip()] * 4),
+        curves_html(events) if new("curves", (name, measured, len(events) < 3)) else gr.skip(),
+        answer_html(desk, name, at, events) if new("answer", (name, at, status.run == name)) else gr.skip(),
+        cursor.get("teach.step") is None if new("follow", cursor.get("teach.step") is None) else gr.skip(),
+        _slider(events, at) if new("slider", (name, at, last)) else gr.skip(),
+        loss_html(events, show) if new("loss", (name, show, show and last // size)) else gr.skip(),
+    ]
+
+
+def _new(cursor: Cursor, part: str, key: Any) -> bool:
+    """Whether a part of the page is to be drawn anew, and a note that it was."""
+    seen = cursor.get(f"teach.{part}.key")
+    cursor[f"teach.{part}.key"] = key
+    return bool(seen != key)
+
+
+def _once(cursor: Cursor, part: str, html: str) -> Any:
+    """Some HTML, unless it is what was shown last."""
+    return html if _new(cursor, part, html) else gr.skip()
+
+
+def _taught(desk: Desk) -> bool:
+    return is_taught(desk.drafts.run or "", desk.worker.status)
+
+
+def can(desk: Desk) -> list[bool]:
+    """Whether one can start, stop, resume."""
+    status, name = desk.worker.status, desk.drafts.run
+    events = teaching.events_of(desk, name)
+    idle = status.alive and status.state == "idle"
+    return [idle, status.state == "teaching", idle and bool(name and events) and not is_finished(events)]
+
+
+def state_html(desk: Desk, name: str | None, events: list[Event]) -> str:
+    """How the run in view stands, in words."""
+    if not name:
+        return (
+            '<div class="wb wb-state">Nothing was taught yet. Choose examples, check the teacher, and press '
+            "<b>Start teaching</b>.</div>"
+        )
+    status = desk.worker.status
+    taught = is_taught(name, status)
+    said = state_sentence(events, status, name, elsewhere=not taught and _busy(desk, name))
+    problem = "" if taught else teaching.problem_of(desk, name)
+    if problem and not events:
+        said = "It was not begun."
+    elif not events and not taught and not teaching.is_there(desk, name):
+        said = "Getting ready."
+    other = ""
+    if status.run and status.run != name and status.state in ("teaching", "stopping"):
+        other = f'<div class="wb-note">Being taught now: {shown(status.run)}. Choose it below to watch.</div>'
+    alert = f'<div class="wb-wrong" role="alert">{shown(problem, 1000)}</div>' if problem else ""
+    return (
+        f'<div class="wb wb-state"><b>{shown(name)}</b> {_about(events)}<div>{escape(said)}</div>{_bar(events)}'
+        f"{alert}{other}</div>"
+    )
+
+
+def _busy(desk: Desk, name: str) -> bool:
+    try:
+        return desk.run(name).is_busy
+    except WorkbenchError:
+        return False
+
+
+def _about(events: list[Event]) -> str:
+    begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
+    if begun is None:
+        return ""
+    keep = f", {begun.keep} keep rows" if begun.keep else ""
+    return (
+        f'<span class="wb-muted">{escape(begun.method.upper())} on {escape(begun.model)}: {begun.teaching} examples '
+        f"teach, {begun.held_out} are kept back for the test{keep}</span>"
+    )
+
+
+def _bar(events: list[Event]) -> str:
+    step, steps = step_of(events), steps_of(events)
+    if not steps:
+        return ""
+    return (
+        f'<div class="wb-bar wb-thin" role="progressbar" aria-label="Steps" aria-valuemin="0" aria-valuemax="{steps}" '
+        f'aria-valuenow="{step}"><span class="wb-fill" style="width:{step / steps * 100:.1f}%"></span></div>'
+    )
+
+
+def curves_html(events: list[Event]) -> str:
+    """Skill and retention over the steps."""
+    return skill_chart(events, _CURVE) if events else ""
+
+
+def loss_html(events: list[Event], show: bool) -> str:
+    """Loss and agreement, where they are asked for."""
+    return loss_chart(events, _CURVE) if show and events else ""
+
+
+def answer_html(desk: Desk, name: str | None, at: int, events: list[Event]) -> str:
+    """The student's own answer of one step."""
+    step = desk.step(name, at) if name and at else None
+    if step is None:
+        return _empty("Here the student's own answer will be, each token coloured by how far its teacher disagrees.")
+    if not step.samples:
+        return _empty(
+            "This method copies the examples, so the student gives no answers of its own while it learns. Skill and "
+            "retention are measured all the same; on Compare you can ask it."
+        )
+    return token_map(step.samples[0], f"The student's own answer at step {at}", LISTED)
+
+
+def _empty(text: str) -> str:
+    return f'<div class="wb wb-map"><p class="wb-note">{escape(text)}</p></div>'
+
+
+def _slider(events: list[Event], at: int) -> Any:
+    last = step_of(events)
+    return gr.update(minimum=1, maximum=max(2, last), value=max(1, at), interactive=last > 1)
+
+
+def _runs(desk: Desk, name: str | None) -> Any:
+    names = teaching.run_names(desk)
+    known = names if name is None or name in names else [name, *names]
+    return gr.update(choices=known, value=name, visible=bool(known))
+
+
+def _forgetting(desk: Desk, name: str | None, events: list[Event]) -> list[Any]:
+    """The warning with what one can do: row, words, checkpoints, button."""
+    text, back = teaching.warning(desk, name, events)
+    label = "Stop and go back" if _taught(desk) else "Go back"
+    html = f'<div class="wb wb-warning" role="alert">{escape(text)}</div>' if text else ""
+    return [
+        gr.update(visible=bool(text)),
+        html,
+        gr.update(choices=back, value=back[0][1] if back else None, visible=bool(back)),
+        gr.update(value=label, visible=bool(back)),
+    ]
