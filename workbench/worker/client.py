@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Worker:
         self._command = tuple(command or (sys.executable, "-m", "workbench.worker"))
         self._load = ["--model", model]  # the model that was loaded last, for a process that must be started again
         self._loads: dict[int, list[str]] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Condition()
         self._calls: dict[int, Call] = {}
         self._next = 1
         self._status = Status()
@@ -184,6 +184,13 @@ class Worker:
     def status(self) -> Status:
         """What was heard last."""
         return self._status
+
+    def wait(self, holds: Callable[[Status], bool], timeout: float | None = None) -> Status:
+        """The first status for which `holds` is true; raises TimeoutError after `timeout` seconds without one."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: holds(self._status), timeout):
+                raise TimeoutError(f"not within {timeout} seconds; the status is {self._status}")
+            return self._status
 
     @property
     def pid(self) -> int | None:
@@ -302,6 +309,7 @@ class Worker:
         changed = replace(self._status, **said)
         if changed != self._status:
             self._status = replace(changed, version=self._status.version + 1)
+            self._lock.notify_all()
 
 
 def _write(process: subprocess.Popen[bytes], outbox: queue.SimpleQueue[bytes | None]) -> None:
