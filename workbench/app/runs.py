@@ -1,9 +1,196 @@
-"""The page Runs: every run."""
+"""The page Runs: every run, and what one can do with it."""
 
 from __future__ import annotations
 
-from workbench.app.desk import Desk, Shared
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from workbench.app import code, shelving, teaching
+from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.fields import QUIET
+from workbench.app.notes import note
+from workbench.errors import WorkbenchError
+from workbench.runs import shelf
+
+SLOW: dict[str, Any] = {"api_visibility": "private"}
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
+    table = gr.HTML(elem_id="runs-table", padding=False)
+    said = gr.HTML(elem_id="runs-said", padding=False)
+    with gr.Row(equal_height=False):
+        run = gr.Dropdown([], label="Run", info="What the buttons below are about.", min_width=240, elem_id="runs-run")
+        with gr.Column(min_width=240):
+            goto = gr.Button("Open", variant="primary")
+            further = gr.Button("Teach further on it")
+            same = gr.Button("Use its settings again")
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=260):
+            name = gr.Textbox(label="New name", max_length=100)
+            rename = gr.Button("Rename")
+        with gr.Column(min_width=260):
+            text = gr.Textbox(label="Note", lines=2, max_length=shelf.NOTE)
+            keep = gr.Button("Keep the note")
+    with gr.Row():
+        delete = gr.Button("Delete", variant="stop", min_width=140)
+        undo = gr.Button("Undo delete", interactive=False, min_width=140)
+    with gr.Accordion("Compare two runs", open=False):
+        with gr.Row(equal_height=False):
+            one = gr.Dropdown([], label="One run", min_width=200)
+            other = gr.Dropdown([], label="Another run", min_width=200)
+        beside = gr.Button("Compare the two")
+        drawn = gr.HTML(elem_id="runs-compared", padding=False)
+    with gr.Accordion("Export", open=False):
+        kinds = [*shelving.KINDS.items(), ("The whole run (to import elsewhere)", "run")]
+        kind = gr.Radio(kinds, value="adapter", label="As what")
+        export = gr.Button("Make the zip")
+        packed = gr.File(label="Ready to download", visible=False, interactive=False)
+    with gr.Accordion("Import", open=False):
+        gr.HTML(
+            "<p>A zip of a run's folder (as exported above), or of a folder that PEFT saved (adapter_config.json and "
+            "adapter_model.safetensors) for the model that is in memory. At most 20 MB.</p>",
+            padding=False,
+        )
+        file = gr.File(label="Zip file", file_types=[".zip"], type="filepath", file_count="single")
+        bring = gr.Button("Import")
+    code.button(partial(code.runs, desk))
+
+    parts = [table, run, one, other, undo]
+    shared.on_load(lambda: poll(desk, {}), parts)
+    shared.on_tick(partial(poll, desk), parts, tab="runs")
+    shared.on_load(lambda: [shown_note(desk, desk.drafts.run)], [text])
+
+    def act(function: Callable[..., str], inputs: list[Any], done: str) -> dict[str, Any]:
+        return {
+            "fn": partial(press, desk, function, done),
+            "inputs": [shared.cursor, *inputs],
+            "outputs": [said, shared.cursor, *parts],
+            **QUIET,
+        }
+
+    goto.click(**act(_open, [run], "{} is the run of Teach and Compare now.")).success(
+        partial(_tab_if_done, "teach"), said, shared.tabs, **QUIET
+    )
+    further.click(**act(_further, [run], "The next teaching goes on from {}.")).success(
+        partial(_tab_if_done, "teach"), said, shared.tabs, **QUIET
+    )
+    same.click(**act(_same, [run], "The settings of {} are on the Teach page now."))
+    rename.click(**act(shelving.rename, [run, name], "It is called {} now."))
+    keep.click(**act(_note, [run, text], "The note on {} is kept."))
+    delete.click(**act(shelving.delete, [run], "{} was deleted. Undo delete brings it back."))
+    undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
+    run.input(partial(shown_note, desk), run, text, **QUIET)
+    beside.click(partial(press_compare, desk), [one, other], drawn, **SLOW)
+    export.click(partial(press_export, desk), [run, kind], [said, packed], **SLOW)
+    bring.click(partial(press_import, desk), [file, shared.cursor], [said, file, shared.cursor, *parts], **SLOW)
+    publish(desk)
+
+
+def press(desk: Desk, function: Callable[..., str], done: str, cursor: Cursor, *values: Any) -> list[Any]:
+    """Do something with a run; says what was done or what is wrong, and shows the list as it is then."""
+    try:
+        said = note(done.format(function(desk, *values)))
+    except (WorkbenchError, TimeoutError) as error:
+        said = note(str(error), "wrong")
+    cursor["runs.mark"] = None
+    return [said, cursor, *poll(desk, cursor)]
+
+
+def _open(desk: Desk, name: str | None) -> str:
+    shelving.open_it(desk, name)
+    return str(name)
+
+
+def _further(desk: Desk, name: str | None) -> str:
+    shelving.teach_further(desk, name)
+    return str(name)
+
+
+def _same(desk: Desk, name: str | None) -> str:
+    shelving.duplicate(desk, name)
+    return str(name)
+
+
+def _note(desk: Desk, name: str | None, text: str) -> str:
+    shelving.note(desk, name, text or "")
+    return str(name)
+
+
+def _tab_if_done(tab: str, said: str) -> Any:
+    return gr.skip() if "note-wrong" in (said or "") else gr.Tabs(selected=tab)
+
+
+def shown_note(desk: Desk, name: str | None) -> str:
+    """The note on the chosen run."""
+    try:
+        return shelf.note_of(desk.run(name)) if name else ""
+    except WorkbenchError:
+        return ""
+
+
+def press_compare(desk: Desk, one: str | None, other: str | None) -> str:
+    """Two runs beside each other."""
+    try:
+        return shelving.compare(desk, one, other)
+    except WorkbenchError as error:
+        return note(str(error), "wrong")
+
+
+def press_export(desk: Desk, run: str | None, kind: str) -> list[Any]:
+    """A zip to be downloaded."""
+    try:
+        made = shelving.pack_run(desk, run) if kind == "run" else shelving.export(desk, run, kind)
+    except (WorkbenchError, TimeoutError) as error:
+        return [note(str(error), "wrong"), gr.update(visible=False)]
+    return [note(f"{made.name} is ready below."), gr.update(value=str(made), visible=True)]
+
+
+def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
+    """A run from a zip."""
+    try:
+        made = shelving.bring_in(desk, file)
+        desk.drafts.choose(run=made)
+        said, left = note(f"{made} was imported; it is the run of Teach and Compare now."), None
+    except (WorkbenchError, TimeoutError) as error:
+        said, left = note(str(error), "wrong"), gr.skip()
+    cursor["runs.mark"] = None
+    return [said, left, cursor, *poll(desk, cursor)]
+
+
+def poll(desk: Desk, cursor: Cursor) -> list[Any]:
+    """The list, if it has changed: table, the three lists to choose from, undo."""
+    now = (*shelving.mark(desk), desk.drafts.run)
+    if cursor.get("runs.mark") == now:
+        return [gr.skip()] * 5
+    cursor["runs.mark"] = now
+    names = teaching.run_names(desk)
+    here = desk.drafts.run if desk.drafts.run in names else (names[0] if names else None)
+    rest = [name for name in names if name != here]
+    away = shelf.put_away_runs(desk.runs)
+    return [
+        shelving.table_html(desk),
+        gr.update(choices=names, value=here),
+        gr.update(choices=names, value=here),
+        gr.update(choices=names, value=rest[0] if rest else None),
+        gr.update(value=f"Undo delete of {away[0][1]}" if away else "Undo delete", interactive=bool(away)),
+    ]
+
+
+def publish(desk: Desk) -> None:
+    """The endpoint that belongs to this page."""
+    from gradio.events import api
+
+    def runs() -> list[dict[str, Any]]:
+        """Every run, the newest first.
+
+        Returns:
+            For each run: run (its id), state (being taught, finished, stopped, damaged), method, model, data, on, step,
+            steps, skill and retention (shares of 1, null where not measured), started and note.
+        """
+        return shelving.records(desk)
+
+    api(runs, api_name="runs", queue=False)
