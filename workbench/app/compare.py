@@ -31,7 +31,7 @@ def build(desk: Desk, shared: Shared) -> None:
         "an example in front of it, the <b>student</b> is what was taught.</p>",
         padding=False,
     )
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=True):
         question = gr.Textbox(label="Question", elem_id="question", max_lines=6, scale=5, min_width=240)
         press = gr.Button("Ask all three", variant="primary", scale=1, min_width=140, elem_id="ask-all-three")
     samples = gr.Dataset(
@@ -64,8 +64,8 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row():
         keep = gr.Button("Keep this", size="sm", min_width=120)
         often = gr.Button("Ask it five times", size="sm", min_width=140)
-        of_student = gr.Button("Student's answer, seen by the teacher", size="sm", min_width=220)
-        of_teacher = gr.Button("Teacher's answer, seen by the student", size="sm", min_width=220)
+        of_student = gr.Button("Token map: student's answer", size="sm", min_width=190)
+        of_teacher = gr.Button("Token map: teacher's answer", size="sm", min_width=190)
     more = gr.HTML("", padding=False, elem_id="compare-more")
     with gr.Accordion("Go on with the conversation", open=False):
         said = gr.HTML(conversation([]), padding=False)

@@ -35,9 +35,9 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
     """
     lists: Sittings = desk.tasks.setdefault("compare.lists", Sittings())
     gr.HTML('<h2 class="compare-heading">Many questions</h2>', padding=False)
-    with gr.Row(equal_height=False):
-        what = gr.Radio(KINDS, value="held-out", label="Which questions", min_width=240, scale=2)
-        which = gr.Radio(FILTERS, value="all", label="Show", min_width=240, scale=2)
+    with gr.Row(equal_height=True):
+        what = gr.Radio(KINDS, value="held-out", label="Which questions", min_width=300, scale=3)
+        which = gr.Radio(FILTERS, value="all", label="Show", min_width=280, scale=3)
         press = gr.Button("Ask them all", min_width=140, scale=1)
     said = gr.HTML(line(EMPTY["held-out"]), padding=False, elem_id="compare-list")
     lines = gr.Dataframe(
@@ -50,31 +50,28 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         max_height=420,
     )
     download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="compare-download")
-    pulse = gr.State(0)
 
-    outputs = [said, lines, download]
-    drawn = partial(draw, desk, lists)
-    press.click(partial(start, desk, lists), [run, step, what, which], outputs, **QUIET)
-    for changed in (run.change, step.change, what.change, which.change, pulse.change):
-        changed(drawn, [run, step, what, which], outputs, **QUIET)
+    fields, outputs = [shared.cursor, run, step, what, which], [said, lines, download]
+    press.click(partial(start, desk, lists), fields, outputs, **QUIET)
+    for changed in (run.change, step.change, what.change, which.change):
+        changed(partial(draw, lists), fields, outputs, **QUIET)
 
     def picked(run: str, step: int, what: What, event: gr.SelectData) -> Any:
         return pick(lists, run, step, what, event.row_value)
 
     lines.select(picked, [run, step, what], question, **QUIET)
-    shared.on_tick(partial(poll, lists), [pulse], tab="compare")
+    shared.on_tick(partial(poll, lists), outputs, tab="compare")
 
 
 def poll(lists: Sittings, cursor: Cursor) -> list[Any]:
-    """A new number whenever a list has changed, which has this session draw it again."""
-    version = lists.version
-    if cursor.get("compare.lists", 0) == version:
-        return [SAME]
-    cursor["compare.lists"] = version
-    return [version]
+    """The list that this session has in view, drawn again whenever it has changed."""
+    view, version = cursor.get("compare.list"), lists.version
+    if view is None or cursor.get("compare.lists") == version:
+        return [SAME] * 3
+    return draw(lists, cursor, *view)
 
 
-def start(desk: Desk, lists: Sittings, run: str, step: int, what: What, which: Filter) -> list[Any]:
+def start(desk: Desk, lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which: Filter) -> list[Any]:
     """Have the worker ask all of them; the list is drawn as it comes."""
     try:
         found = find_run(desk.runs, run)
@@ -83,14 +80,16 @@ def start(desk: Desk, lists: Sittings, run: str, step: int, what: What, which: F
     if found is None:
         return [line(NO_RUN, wrong=True), gr.update(visible=False), gr.update(visible=False)]
     lists.start(desk.worker, found.name, step or None, what)
-    return draw(desk, lists, run, step, what, which)
+    return draw(lists, cursor, run, step, what, which)
 
 
 NO_RUN = "Choose a run under Student of run first, or teach one: these are the questions of a run."
 
 
-def draw(desk: Desk, lists: Sittings, run: str, step: int, what: What, which: Filter) -> list[Any]:
-    """What is known of the list: a sentence, the table, the file."""
+def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which: Filter) -> list[Any]:
+    """What is known of the list: a sentence, the table, the file. The session now has this one in view."""
+    # In place, as the polls do: a copy would lose what one under way writes.
+    cursor["compare.list"], cursor["compare.lists"] = (run, step, what, which), lists.version
     hidden = gr.update(visible=False)
     sitting = lists.get(run, step or None, what) if run else None
     if sitting is None:

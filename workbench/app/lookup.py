@@ -23,6 +23,7 @@ LOADABLE = ("auto", "fp32", "bf16")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _PATIENCE = 5.0
+_LONGEST = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ def kind_of(name: str) -> Literal["pocket", "folder", "hub", "unclear"]:
     """What a name stands for."""
     if name == POCKET:
         return "pocket"
+    if len(name) > _LONGEST or "\0" in name:  # what no file system takes
+        return "unclear"
     if name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_dir():
         return "folder"
     return "hub" if _HUB_ID.fullmatch(name) else "unclear"
@@ -153,7 +156,7 @@ def verdict(shape: Shape, precision: str, settings: Settings, machine: Machine) 
     teaching = f"Teaching with {batch} answers a step needs about {gigabytes(need.teaching)}"
     slow = "" if machine.gpu or shape.parameters < 5e8 else " Without a GPU a model of this size is slow."
     if need.teaching <= machine.free:
-        return Verdict("yes", f"It fits. {teaching}; {has}.{slow}")
+        return Verdict("yes", f"{teaching}; {has}.{slow}")
     less = largest_batch(shape, dtype, settings, machine.free)
     if less:
         return Verdict(

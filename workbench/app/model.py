@@ -88,9 +88,9 @@ def build(desk: Desk, shared: Shared) -> None:
             list(PRECISIONS), value="auto", label="Precision", info=PRECISION_HELP, scale=2, min_width=240
         )
     with gr.Row():
-        look = gr.Button("What does it need?", size="sm", min_width=140)
-        load = gr.Button("Load", variant="primary", size="sm", min_width=120, elem_id="model-load")
-        cancel = gr.Button("Cancel loading", size="sm", min_width=120, visible=False)
+        look = gr.Button("What does it need?", size="sm", min_width=160, scale=0)
+        load = gr.Button("Load", variant="primary", size="sm", min_width=120, scale=0, elem_id="model-load")
+        cancel = gr.Button("Cancel loading", size="sm", min_width=140, scale=0, visible=False)
     need = gr.HTML(estimate(desk, loading, POCKET, "auto"), padding=False, elem_id="model-needs")
     with gr.Column(visible=False) as pocket:
         gr.HTML(
@@ -104,17 +104,15 @@ def build(desk: Desk, shared: Shared) -> None:
             datasets = pocket_examples()
     code.button(code.model, [name])
 
-    checked = [name, precision]
+    checked = [shared.cursor, name, precision]
     gr.on([look.click, name.submit], partial(ask_again, desk, loading), checked, need, **QUIET)
-    gr.on([precision.input, name.blur], partial(estimate, desk, loading), checked, need, **QUIET)
+    gr.on([precision.input, name.blur], partial(view, desk, loading), checked, need, **QUIET)
     shown = [now, cancel]
     load.click(partial(start, desk, loading), checked, [*shown, need], **QUIET)
     cancel.click(partial(stop, desk, loading), None, shown, **QUIET)
-    pulse = gr.State("")
-    pulse.change(partial(estimate, desk, loading), checked, need, **QUIET)
     shared.remember(name, "model.name")
     shared.on_load(partial(restore, desk, loading), [name, *shown, pocket, need])
-    shared.on_tick(partial(poll, desk, loading), [*shown, pocket, pulse], tab="model")
+    shared.on_tick(partial(poll, desk, loading), [*shown, pocket, need], tab="model")
     question = shared.parts.get("question")
     for dataset in datasets:
         if question is not None:
@@ -128,7 +126,7 @@ def to_compare(sample: list[str]) -> tuple[Any, Any]:
 
 def restore(desk: Desk, loading: Loading) -> list[Any]:
     """Everything, for a page that is loaded again."""
-    name = desk.drafts.typed("model.name") or desk.worker.status.model or POCKET
+    name = _name(desk)
     return [
         name,
         state(desk, loading),
@@ -136,6 +134,10 @@ def restore(desk: Desk, loading: Loading) -> list[Any]:
         gr.update(visible=desk.worker.status.model == POCKET),
         estimate(desk, loading, name, "auto"),
     ]
+
+
+def _name(desk: Desk) -> str:
+    return desk.drafts.typed("model.name").strip() or desk.worker.status.model or POCKET
 
 
 def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
@@ -146,16 +148,17 @@ def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
     if cursor.get("model.seen") != seen:
         cursor["model.seen"] = seen
         updates[:3] = said, gr.update(visible=loading.going), gr.update(visible=desk.worker.status.model == POCKET)
+    asked = cursor.get("model.view", (_name(desk), "auto"))
     if cursor.get("model.found", 0) != waits:
         cursor["model.found"] = waits
-        updates[3] = str(waits)
+        updates[3] = estimate(desk, loading, *asked)
     return updates
 
 
-def start(desk: Desk, loading: Loading, name: str, precision: str) -> list[Any]:
+def start(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: str) -> list[Any]:
     """Have the worker load a model; how it goes is polled."""
     name = (name or "").strip()
-    need = estimate(desk, loading, name, precision)
+    need = view(desk, loading, cursor, name, precision)
     if loading.going:
         return [line(f"{loading.name} is being loaded. Wait for it, or cancel it.", wrong=True), SAME, need]
     if not name:
@@ -218,9 +221,15 @@ def _phase(phase: str, loading: Loading) -> str:
     return f"{gigabytes(got)}{whole} downloaded"
 
 
-def ask_again(desk: Desk, loading: Loading, name: str, precision: str) -> str:
-    """The same as `estimate`; what the hub could not say before is asked again."""
+def ask_again(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: str) -> str:
+    """The same as `view`; what the hub could not say before is asked again."""
     loading.lookups.forget((name or "").strip())
+    return view(desk, loading, cursor, name, precision)
+
+
+def view(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: str) -> str:
+    """What a model needs; the session now has this one in view, and sees what the hub says when that comes."""
+    cursor["model.view"], cursor["model.found"] = (name, precision), loading.lookups.version
     return estimate(desk, loading, name, precision)
 
 

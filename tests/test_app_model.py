@@ -1,0 +1,244 @@
+"""The Model page: what a model needs here, and loading it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.waiting import until
+from workbench import models
+from workbench.app import lookup, model
+from workbench.app.desk import Desk
+from workbench.app.lookup import Found, Lookups, about, kind_of, verdict, why_not
+from workbench.app.model import Loading
+from workbench.errors import InputError
+from workbench.memory import Machine, read_shape
+from workbench.pocket import WEIGHTS
+from workbench.settings import Settings
+from workbench.worker import Worker
+
+EVIL = "<img src=x onerror=alert(1)>"
+FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+CONFIG: dict[str, Any] = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 9728,
+    "vocab_size": 151936,
+    "dtype": "bfloat16",
+}
+SHAPE = read_shape(CONFIG)
+COMPUTER = Machine("this computer's memory", 16e9, 12e9, gpu=False)
+GPU = Machine("the GPU (X)", 24e9, 23e9, gpu=True)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    worker = Worker(tmp_path, command=FAKE)
+    worker.start()
+    yield Desk.at(tmp_path, worker)
+    worker.close()
+
+
+def test_the_pocket_is_known_at_once(desk: Desk) -> None:
+    html = model.estimate(desk, Loading(), "pocket", "auto")
+    assert "2.4 million weights" in html and "\u2713 Fits" in html and "Activations" in html
+    assert "32 answers x" in html and "/ 32 tokens" not in html
+
+
+def test_a_folder_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    lookups = Lookups()
+    assert "There is no folder" in lookups.find(str(folder)).problem
+    folder.mkdir()
+    assert "no config.json. Name the folder" in lookups.find(str(folder)).problem
+    (folder / "adapter_config.json").write_text("{}")
+    assert "import it on the Runs page" in lookups.find(str(folder)).problem
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    assert "no *.safetensors" in lookups.find(str(folder)).problem
+    (folder / "model.safetensors").write_bytes(b"")
+    assert lookups.find(str(folder)).shape == SHAPE
+    for text in ("no JSON", "[]", '{"model_type": "vit"}'):
+        (folder / "config.json").write_text(text)
+        assert "config.json" in lookups.find(str(folder)).problem
+    assert "is a file" in lookups.find(str(folder / "config.json")).problem
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("pocket", "pocket"),
+        ("/somewhere", "folder"),
+        ("~/m", "folder"),
+        ("..", "folder"),
+        ("Qwen/Qwen3-4B", "hub"),
+        ("gpt2", "hub"),
+        ("a/b/c", "unclear"),
+        ("a b", "unclear"),
+        (EVIL, "unclear"),
+        ("x" * 100_000, "unclear"),
+    ],
+)
+def test_names_are_told_apart(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_the_hub_is_asked_in_the_background(desk: Desk) -> None:
+    answer = threading.Event()
+
+    def fetch(_: str) -> Any:
+        answer.wait()
+        return CONFIG
+
+    loading, cursor = Loading(Lookups(fetch)), {}
+    assert "Asking the hub" in model.view(desk, loading, cursor, "some/model", "bf16")
+    assert model.poll(desk, loading, cursor)[3] == model.SAME
+    answer.set()
+    until(lambda: loading.lookups.version)
+    html = model.poll(desk, loading, cursor)[3]
+    assert "4.0 billion weights" in html and "will be downloaded from the hub. That is about 8.0 GB" in html
+    assert model.poll(desk, loading, cursor)[3] == model.SAME
+
+
+def test_what_the_hub_could_not_say_is_asked_again_on_request(desk: Desk) -> None:
+    given: list[Any] = [OSError("no"), CONFIG]
+
+    def fetch(_: str) -> Any:
+        value = given.pop(0)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    loading = Loading(Lookups(fetch))
+    model.view(desk, loading, {}, "some/model", "auto")
+    until(lambda: loading.lookups.version == 1)
+    assert "did not answer as expected" in model.estimate(desk, loading, "some/model", "auto")
+    model.ask_again(desk, loading, {}, "some/model", "auto")
+    until(lambda: loading.lookups.version == 2)
+    assert loading.lookups.find("some/model").shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (("GatedRepoError", "RepositoryNotFoundError"), "is gated"),
+        (("RepositoryNotFoundError",), "or it is private"),
+        (("LocalEntryNotFoundError", "EntryNotFoundError"), "cannot be reached"),
+        (("OfflineModeIsEnabled", "ConnectionError"), "cannot be reached"),
+        (("ConnectError", "TransportError"), "cannot be reached"),
+        (("EntryNotFoundError",), "has no config.json"),
+    ],
+)
+def test_the_hubs_refusals_are_in_words(kinds: tuple[str, ...], said: str) -> None:
+    made: Any = Exception
+    for kind in reversed(kinds):
+        made = type(kind, (made,), {})
+    assert said in why_not("some/model", made("404 Client Error"))
+    assert "try again" in why_not("some/model", ValueError())
+    assert why_not("some/model", InputError("A.", "B.")) == "A. B."
+
+
+def test_what_the_hubs_library_raises_has_these_names() -> None:
+    from huggingface_hub import errors
+
+    for name in ("GatedRepoError", "RepositoryNotFoundError", "LocalEntryNotFoundError", "EntryNotFoundError"):
+        assert hasattr(errors, name)
+    assert issubclass(errors.GatedRepoError, errors.RepositoryNotFoundError)
+
+
+def test_the_verdict_says_whether_and_why() -> None:
+    small = read_shape(json.loads((WEIGHTS / "config.json").read_text()))
+    assert verdict(small, "auto", Settings(), COMPUTER).fits == "yes"
+    asked = verdict(SHAPE, "auto", Settings(), GPU)
+    assert asked.fits == "answers only" and "answers a step it fits: change Batch" in asked.why
+    assert "the GPU (X) has 23 GB free of 24 GB" in asked.why and "slow" not in asked.why
+    tight = verdict(SHAPE, "bf16", Settings(), Machine("m", 16e9, 4e9, gpu=False))
+    assert tight.fits == "tight" and "Close other programs" in tight.why
+    no = verdict(SHAPE, "fp32", Settings(), COMPUTER)
+    assert no.fits == "no" and "In bf16 it takes half" in no.why
+    assert "slow" in verdict(SHAPE, "bf16", Settings(), COMPUTER).why
+
+
+def test_a_model_is_loaded(desk: Desk, tmp_path: Path) -> None:
+    loading = Loading()
+    until(lambda: desk.worker.status.state == "idle")
+    state, cancel, _ = model.start(desk, loading, {}, "pocket", "fp32")
+    assert loading.call is not None and cancel["visible"]
+    assert "Loading pocket" in state or "In memory: pocket" in state
+    loading.call.result()
+    until(lambda: "loaded in" in model.state(desk, loading))
+    assert "In memory: pocket. 4,000,000 weights, reads up to 512 tokens" in model.state(desk, loading)
+
+
+def test_a_model_that_cannot_be_loaded_says_why(desk: Desk) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+    loading = Loading(Lookups(lambda _: CONFIG))
+    model.start(desk, loading, {}, "missing", "auto")
+    assert loading.call is not None
+    with pytest.raises(InputError):
+        loading.call.result()
+    said = model.state(desk, loading)
+    assert "missing was not loaded. There is no model missing. Check the name." in said and "compare-wrong" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "said"),
+    [("", "auto", "Write a model"), ("pocket", "4-bit", "later version"), ("/nowhere", "auto", "There is no folder")],
+)
+def test_what_cannot_be_loaded_is_not_tried(desk: Desk, name: str, precision: str, said: str) -> None:
+    loading = Loading()
+    assert said in model.start(desk, loading, {}, name, precision)[0]
+    assert loading.call is None
+
+
+def test_loading_can_be_cancelled(desk: Desk) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+
+    class Never:
+        replies: tuple[Any, ...] = ()
+
+        def done(self) -> bool:
+            return desk.worker.status.restarts > 0
+
+    loading = Loading(name="pocket", call=Never())  # type: ignore[arg-type]
+    assert "is being loaded" in model.start(desk, loading, {}, "pocket", "auto")[0]
+    assert "cancelled" in model.stop(desk, loading)[0] or loading.cancelled
+    until(lambda: desk.worker.status.restarts == 1)
+    assert "was cancelled; nothing has changed" in model.state(desk, loading)
+    model.stop(desk, loading)  # nothing is being loaded now: the worker is left alone
+    assert desk.worker.status.restarts == 1
+
+
+def test_only_what_can_be_loaded_is_offered_without_a_word() -> None:
+    import torch
+
+    for precision in lookup.LOADABLE:
+        models._dtype(precision, torch.device("cpu"))
+    for precision in set(lookup.PRECISIONS) - set(lookup.LOADABLE):
+        with pytest.raises(InputError):
+            models._dtype(precision, torch.device("cpu"))
+
+
+def test_evil_names_make_no_element(desk: Desk) -> None:
+    loading = Loading(Lookups(lambda _: CONFIG))
+    for name in (EVIL, "./" + EVIL, EVIL + "x" * 100_000):
+        html = model.estimate(desk, loading, name, "auto") + model.start(desk, loading, {}, name, "auto")[0]
+        assert "<img" not in html
+    assert "<img" not in model.needs_html(
+        Found(EVIL, EVIL, SHAPE), SHAPE, "auto", Settings(), Machine(EVIL, 1e9, 1e9, gpu=True)
+    )
+    assert "&" not in about(Found("a", "b", SHAPE))
+
+
+def test_a_question_goes_to_compare() -> None:
+    text, tabs = model.to_compare(["What is 3 plus 4?"])
+    assert text == "What is 3 plus 4?" and tabs.selected == "compare"
