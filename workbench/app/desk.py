@@ -170,13 +170,12 @@ class Shared:
 
     def remember(self, component: Any, key: str) -> None:
         """Keep what is typed into a text field under `key` (page name first)."""
-        component.input(
-            lambda text: self.desk.drafts.type(key, text),
-            component,
-            None,
-            queue=False,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            api_visibility="private",
+        keep = self.desk.drafts.type
+        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        for event in (component.input, component.blur):
+            event(lambda text: keep(key, text), component, None, trigger_mode="always_last", **quiet)
+        # What is pasted or dictated is no `input`. An empty field is no news here: it is so before it is filled in.
+        component.change(
+            lambda text: keep(key, text) if text else None, component, None, trigger_mode="always_last", **quiet
         )
         self.on_load(lambda: [self.desk.drafts.typed(key)], [component])

@@ -1,0 +1,151 @@
+"""The page Check: a check belongs to the server, and its verdict says what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from workbench.app import check, intake
+from workbench.app.desk import Cursor, Desk
+from workbench.errors import InputError, WorkbenchError
+from workbench.worker import Call, Worker
+
+FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+EVIL = "<img src=x onerror=alert(1)></script>\u202eabc"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """With examples, and a worker that was not started."""
+    made = Desk.at(tmp_path / "runs", Worker(tmp_path / "runs", command=FAKE))
+    intake.use_sample(made, "zorbic")
+    return made
+
+
+@pytest.fixture
+def working(desk: Desk) -> Iterator[Desk]:
+    desk.worker.start()
+    loading = desk.worker.call("load", model="pocket")
+    loading.result(60)
+    yield desk
+    desk.worker.close()
+
+
+def result(word: str, base: float, teacher: float, rows: Any = ()) -> dict[str, Any]:
+    measures = [{"value": v, "n": 50, "low": max(0.0, v - 0.1), "high": min(1.0, v + 0.1)} for v in (base, teacher)]
+    advice = f"48 of 50 {EVIL}"
+    return {
+        **dict(zip(("base", "teacher"), measures, strict=True)),
+        "verdict": word,
+        "advice": advice,
+        "seconds": 2.0,
+        "estimate_seconds": 61.0,
+        "rows": list(rows),
+    }
+
+
+def test_a_check_ends_in_a_verdict_that_outlives_a_restart(working: Desk) -> None:
+    cursor: Cursor = {}
+    check.poll(working, cursor)
+    check.press(working, 50, "contains")
+    assert working.tasks["check"].over.wait(60)
+    said, verdict, meters, table = check.poll(working, cursor)
+    assert "Good to teach" in verdict and "50 of 50" in verdict
+    assert "100% (50 of 50" in meters and "0% (0 of 50" in meters and "Teaching with the present settings" in meters
+    assert len(table["data"]) == 50 and table["data"][0][3].endswith("wrong") and table["data"][0][5].endswith("right")
+    assert check.poll(working, cursor)[1:] == [gr.skip()] * 3, "nothing is sent twice"
+    restarted = Desk.at(working.runs, working.worker)
+    assert check.everything(restarted)[1:] == check.everything(working)[1:]
+
+
+def test_before_a_check_it_says_what_to_do(desk: Desk) -> None:
+    assert "Press the button" in check.verdict_html(desk)
+    desk.drafts.replace_rows([], "none")
+    assert "First choose examples" in check.verdict_html(desk)
+    assert "There are no examples" in check.press(desk, 50, "contains")[0]
+
+
+def test_an_old_verdict_is_said_to_be_old(desk: Desk) -> None:
+    desk.drafts.set_check(result("ready", 0.0, 0.96))
+    assert "changed since" not in check.verdict_html(desk)
+    desk.drafts.delete(0)
+    assert "changed since" in check.verdict_html(desk)
+
+
+@pytest.mark.parametrize(("word", "help_"), [("weak", "Which questions|which questions"), ("cannot", "stronger model")])
+def test_a_poor_verdict_says_what_to_do(desk: Desk, word: str, help_: str) -> None:
+    desk.drafts.set_check(result(word, 0.1, 0.2))
+    html = check.verdict_html(desk)
+    assert any(part in html for part in help_.split("|")) and f"verdict-{word}" in html
+
+
+def test_nothing_to_score_is_no_share(desk: Desk) -> None:
+    desk.drafts.set_check({**result("weak", 0, 0), "base": None, "teacher": None})
+    assert "not measured" in check.meters_html(desk)
+
+
+def test_texts_of_models_and_users_stay_texts(desk: Desk) -> None:
+    row = {"id": EVIL, "question": EVIL, "answer": EVIL, "base": "x" * 100_000, "teacher": EVIL}
+    desk.drafts.set_check(result("ready", 0.0, 1.0, [{**row, "base_right": False, "teacher_right": True}]))
+    said, verdict, meters, table = check.everything(desk)
+    html = said + verdict + meters
+    assert "<img" not in html and "</script" not in html and "\u202e" not in html
+    assert max(len(cell) for cell in table["data"][0]) < 600
+
+
+def test_what_the_teacher_missed_comes_first(desk: Desk) -> None:
+    row = {"id": "1", "answer": "a", "base": "b", "teacher": "c", "base_right": False}
+    rows = [{**row, "question": f"{i}?", "teacher_right": i != 2} for i in range(4)]
+    desk.drafts.set_check(result("ready", 0.0, 0.75, rows))
+    assert [line[0] for line in check.table(desk)["data"]] == ["2?", "0?", "1?", "3?"]
+
+
+def test_one_check_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call()
+    monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
+    task = check.start(desk)
+    assert "Asking the model" in check.said(desk)
+    call._add({"id": 1, "reply": "progress", "done": 25, "of": 50})
+    assert "25 of 50" in check.said(desk)
+    with pytest.raises(InputError, match="going on"):
+        check.start(desk)
+    call._add({"id": 1, "reply": "failed", "problem": EVIL, "advice": "Wait.", "input": False})
+    assert task.over.wait(10)
+    assert "note-wrong" in check.said(desk) and "<img" not in check.said(desk)
+    assert desk.drafts.check is None
+    check.start(desk)
+
+
+def test_examples_changed_meanwhile_make_the_result_old(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call()
+    monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
+    task = check.start(desk)
+    desk.drafts.delete(0)
+    call._add({"id": 1, "reply": "done", "result": result("ready", 0.0, 1.0)})
+    assert task.over.wait(10)
+    assert "changed since" in check.verdict_html(desk)
+
+
+@pytest.mark.parametrize("n", [0, -3, 5000])
+def test_a_senseless_number_is_refused(desk: Desk, n: int) -> None:
+    with pytest.raises(InputError, match="cannot be asked"):
+        check.start(desk, n)
+
+
+def test_a_worker_that_is_not_there_is_said(desk: Desk) -> None:
+    check.press(desk, 50, "contains")
+    assert desk.tasks["check"].over.wait(10)
+    assert isinstance(desk.tasks["check"].problem, WorkbenchError) and "note-wrong" in check.said(desk)
+
+
+def test_the_endpoint_gives_the_whole_result(working: Desk) -> None:
+    made = check.run_check(working, 20, "contains")
+    assert made["verdict"] == "ready" and made["base"]["n"] == 20 and len(made["rows"]) == 20 and "of" not in made
+    working.drafts.replace_rows([], "none")
+    with pytest.raises(gr.Error, match="no examples"):
+        check.run_check(working, 20, "contains")
