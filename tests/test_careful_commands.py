@@ -67,6 +67,7 @@ def test_one_damaged_run_does_not_hide_the_others(capsys: pytest.CaptureFixture[
     }
     assert all(set(r) == set(found["runs"][0]) for r in found["runs"]) and found["runs"][0]["step"] is None
     assert "Damaged runs cannot be read: restore their folders" in told
+    assert "2026-11-25 00:00" in told
 
 
 def test_every_share_has_its_number_and_interval(tmp_path: Path, said: io.StringIO) -> None:

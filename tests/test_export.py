@@ -36,14 +36,23 @@ def run(tiny_folder: Path, rows: list[Demonstration], tmp_path: Path) -> Run:
     return made
 
 
-def test_adapter_and_merged_say_what_the_student_says(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_adapter_and_merged_say_what_the_student_says(
+    run: Run,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
     student = student_at(run).student(input_ids=IDS).logits
     base = AutoModelForCausalLM.from_pretrained(tiny_folder)
     assert float((base(input_ids=IDS).logits - student).abs().max()) > 1e-3
     adapter = export_run(run, "adapter", tmp_path / "adapter")
     loaded = PeftModel.from_pretrained(base, adapter)
     torch.testing.assert_close(loaded(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
+    capfd.readouterr()
+    recwarn.clear()
     merged = export_run(run, "merged", tmp_path / "merged")
+    assert capfd.readouterr() == ("", "") and [str(w.message) for w in recwarn if w.category is FutureWarning] == []
     whole = AutoModelForCausalLM.from_pretrained(merged)
     torch.testing.assert_close(whole(input_ids=IDS).logits, student, rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(merged).chat_template

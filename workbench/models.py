@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def load(name: str = POCKET, *, revision: str | None = None, dtype: str = "auto"
     source = _source(name)
     here_only = source == name and not Path(source).is_dir() and not _hub_answers(name, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _readable_errors(name, here_only), _quiet():
+    with _readable_errors(name, here_only), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False, local_files_only=here_only
         )
@@ -236,15 +237,17 @@ def _readable_errors(name: str, here_only: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading bars and deprecation notes of transformers are not for our users."""
+def quiet() -> Iterator[None]:
+    """Progress bars and deprecation notes of transformers, on loading and saving, are not for our users."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         logging.enable_progress_bar()

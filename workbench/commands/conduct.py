@@ -164,11 +164,12 @@ def show_result(run: Run, found: dict[str, Any]) -> None:
         outcomes.append(Outcome.of(Run(Path(beside["run"]))))
     asked = next((m.n for m in (first.skill, first.base) if m is not None), 0)
     kept = 0 if first.retention is None else first.retention.n
+    known = f"of {kept} probes it knew" if kept else "of the probes it knew"
     skills = [first.base, first.teacher, *(o.skill for o in outcomes)]
     rows = [
         [f"held-out questions right, of {asked}\n95% interval", *map(_cell, skills)],
         [
-            f"still right, of {kept} probes it knew\n95% interval",
+            f"still right, {known}\n95% interval",
             "100%" if kept else "-",
             "-",
             *(_cell(o.retention) for o in outcomes),

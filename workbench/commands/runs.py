@@ -31,14 +31,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 "-" if r["steps"] is None else f"{r['step']}/{r['steps']}",
                 _share(r["skill"]),
                 _share(r["retention"]),
-                r["started"] or "-",
+                _minute(r["started"]),
             )
             for r in found
         ]
-        screen.table("Runs", ("run", "state", "method", "model", "step", "skill", "kept", "started"), rows)
+        screen.table("Runs", ("run", "state", "method", "model", "step", "skill", "kept", "started (UTC)"), rows)
         if any(r["state"] == "damaged" for r in found):
             screen.say(f"Damaged runs cannot be read: restore their folders in {folder} from a backup, or delete them.")
     return {"runs": found}
+
+
+def _minute(started: str | None) -> str:
+    """`2026-11-25 02:47`, in the time zone in which it was written down (UTC)."""
+    return "-" if started is None else started[:16].replace("T", " ")
 
 
 def _share(value: float | None) -> str:

@@ -12,6 +12,7 @@ from workbench.adapters import CONFIG_FILE, merge_adapter
 from workbench.errors import InputError
 from workbench.export.card import model_card
 from workbench.export.trl_script import write_trl
+from workbench.models import quiet
 from workbench.runs import Run
 from workbench.runs.folder import clear_disk_errors
 from workbench.runs.session import load_base
@@ -56,9 +57,11 @@ def _adapter(run: Run, folder: Path) -> None:
 
 
 def _merged(run: Run, folder: Path) -> None:
-    merged: Any = merge_adapter(load_base(run), run.adapter)
-    merged.model.save_pretrained(str(folder), safe_serialization=True)
-    merged.tokenizer.save_pretrained(str(folder))
+    base = load_base(run)
+    with quiet():
+        merged: Any = merge_adapter(base, run.adapter)
+        merged.model.save_pretrained(str(folder), safe_serialization=True)
+        merged.tokenizer.save_pretrained(str(folder))
 
 
 KINDS: dict[str, Callable[[Run, Path], None]] = {"adapter": _adapter, "merged": _merged, "trl": write_trl}

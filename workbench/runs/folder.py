@@ -57,7 +57,7 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             raise RunError(
                 f"The disk is full: {path} could not be written. What was saved before is intact.",
-                "Free some space, then: workbench resume RUN.",
+                "Free some space and run the command again; a run that had begun goes on with: workbench resume RUN.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunError(
