@@ -230,7 +230,10 @@ def ask_often(
         answer_column(role, [f"{n} of {TIMES}: {cut(said, 2000)}" for said, n in tally(result["answers"][role])])
         for role in roles
     ]
-    asked = f'<div class="wb"><p>What they usually say to {safe(question.text)} {escape(drawn)}</p></div>'
+    asked = (
+        f'<div class="wb"><p>What they usually say to \N{LEFT DOUBLE QUOTATION MARK}{safe(question.text)}'
+        f"\N{RIGHT DOUBLE QUOTATION MARK}. {escape(drawn)}</p></div>"
+    )
     yield "", f'{asked}<div class="wb-columns">{"".join(made)}</div>'
 
 

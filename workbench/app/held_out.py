@@ -18,6 +18,10 @@ QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 SAME: Any = gr.skip()
 KINDS: list[tuple[str, str]] = [("Test questions", "held-out"), ("What it knew before", "probes")]
 FILTERS: list[tuple[str, str]] = [("All", "all"), ("Changed", "changed"), ("Wrong now", "wrong")]
+WIDTHS: dict[str, list[str | int]] = {
+    "held-out": ["9%", "21%", "13%", "19%", "19%", "19%"],
+    "probes": ["9%", "30%", "17%", "22%", "22%"],
+}
 EMPTY: dict[str, str] = {
     "held-out": "Press Ask them all: base, teacher and student answer the questions that were kept back from teaching, "
     "and you see which they get right.",
@@ -46,6 +50,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         label="Answers, the changed ones first; click a question to ask it again",
         interactive=False,
         wrap=True,
+        column_widths=WIDTHS["held-out"],
         visible=False,
         max_height=420,
     )
@@ -106,7 +111,11 @@ def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which
         said += line("None of them is so.")
     value = {"headers": headers(what), "data": table(seen, what)}
     path = lists.download(sitting)
-    return [said, gr.update(value=value, visible=bool(seen)), gr.update(value=str(path), visible=bool(rows))]
+    return [
+        said,
+        gr.update(value=value, visible=bool(seen), column_widths=WIDTHS[what]),
+        gr.update(value=str(path), visible=bool(rows)),
+    ]
 
 
 def skills(rows: list[list[str]]) -> str:
