@@ -30,8 +30,6 @@ def desk(tmp_path: Path) -> Desk:
 @pytest.fixture
 def working(desk: Desk) -> Iterator[Desk]:
     desk.worker.start()
-    loading = desk.worker.call("load", model="pocket")
-    loading.result(60)
     yield desk
     desk.worker.close()
 

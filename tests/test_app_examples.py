@@ -74,6 +74,7 @@ def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk
     made = examples.use_text(desk, text, False)
     assert [bool(line[1]) for line in made[1]["data"]] == [False, True, True, False]
     assert "not a text" in made[1]["data"][1][1] and made[1]["data"][1][3] == "7"
+    assert made[1]["data"][1][1].startswith("The answer of the example is 7")
     assert "2 of 4 rows are wrong" in made[3] and "1 will teach" in made[3]
     assert [line[0] for line in rows.lines(desk.drafts, 1, wrong_only=True)] == [2, 3]
     examples.delete_wrong(desk)

@@ -137,13 +137,15 @@ def verdict_html(desk: Desk) -> str:
         return note(f"Not checked yet. {begin}", "info")
     word = str(found.get("verdict"))
     title = {"ready": "Good to teach.", "weak": "It can be taught, but look first.", "cannot": "Not like this."}
-    old = ""
     if found.get("of") != desk.drafts.fingerprint():
-        old = "<p><b>The examples or settings have changed since; check again.</b></p>"
+        return (
+            '<div class="verdict verdict-old"><h3>Check again.</h3><p>The examples or settings have changed since the '
+            f"last check, which said: {shown(str(found.get('advice', '')), 2000)}</p></div>"
+        )
     help_ = "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
     return (
         f'<div class="verdict verdict-{escape(word)}"><h3>{escape(title.get(word, "Checked."))}</h3>'
-        f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}{old}</div>"
+        f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}</div>"
     )
 
 
@@ -244,7 +246,7 @@ def build(desk: Desk, shared: Shared) -> None:
         datatype="str",
         interactive=False,
         wrap=True,
-        column_widths=["270px", "170px", "270px", "100px", "270px", "100px"],
+        column_widths=["250px", "150px", "260px", "90px", "260px", "90px"],
         max_height=420,
         max_chars=200,
         label="Side by side; what the teacher missed comes first",

@@ -42,7 +42,11 @@ def summary(desk: Desk) -> str:
     if not drafts.rows:
         return note("There are no examples yet. Use a sample set, paste some rows, or upload a file.", "info")
     wrongs, good = len(drafts.problems), len(drafts.good)
-    said = f"{wrongs} of {len(drafts.rows)} rows are wrong and left out; see below what is wrong.\n" if wrongs else ""
+    said = (
+        f"{wrongs} of {len(drafts.rows)} rows {'is' if wrongs == 1 else 'are'} wrong and left out; see below why.\n"
+        if wrongs
+        else ""
+    )
     try:
         parts = drafts.split()
     except WorkbenchError as error:
@@ -290,7 +294,7 @@ def build(desk: Desk, shared: Shared) -> None:
         interactive=True,
         wrap=True,
         static_columns=[0, 1],
-        column_widths=["60px", "180px", "260px", "260px", "180px", "180px"],
+        column_widths=["80px", "170px", "250px", "260px", "170px", "170px"],
         max_height=360,
         max_chars=160,
         label="Your examples: click a cell to change it",
@@ -332,6 +336,10 @@ def build(desk: Desk, shared: Shared) -> None:
     )
     for changed in (page.release, wrong_only.input):
         changed(partial(view, desk), place, shown, **PRIVATE)
+
+    for reading in (use.click, use_pasted.click, upload.upload):
+        # The form spoke of a row of the set before.
+        reading(lambda: 0, None, number, **PRIVATE)
 
     def picked(event: gr.SelectData) -> list[Any]:
         return pick(desk, event.row_value[0] if event.row_value else 0)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
+from workbench.app.rows import in_words
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip, plain
 
@@ -30,7 +31,7 @@ def prompts(desk: Desk, number: Any) -> list[str]:
         return ["", "", note(_NONE, "info")]
     place = int(number) - 1
     if place in desk.drafts.problems:
-        return ["", "", note(f"Row {place + 1} is wrong: {desk.drafts.problems[place]}", "wrong")]
+        return ["", "", note(f"Row {place + 1} is wrong: {in_words(desk.drafts.problems[place])}", "wrong")]
     template = desk.drafts.settings.get("teacher", {}).get("template", "")
     try:
         made = desk.worker.call("render", row=dict(row), template=template).result(_PATIENCE)

@@ -41,7 +41,14 @@ def lines(draft: Draft, page: int, wrong_only: bool = False) -> list[Line]:
 
 def line(place: int, row: Row, problem: str) -> Line:
     """One row as a line."""
-    return [place + 1, problem, *(cut(text_of(row.get(name))) for name in FIELDS)]
+    return [place + 1, in_words(problem), *(cut(text_of(row.get(name))) for name in FIELDS)]
+
+
+def in_words(problem: str) -> str:
+    """What is wrong with a row, with the columns called as they are in the table."""
+    for field, header in zip(FIELDS, HEADERS[2:], strict=True):
+        problem = problem.replace(f"Column '{field}'", f"The {header}").replace(f"column '{field}'", f"the {header}")
+    return problem
 
 
 def text_of(value: Any) -> str:

@@ -92,7 +92,7 @@ def build(desk: Desk) -> gr.Blocks:
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
         timer = gr.Timer(1.0)
         cursor = gr.State({})
-        with gr.Tabs(elem_id="pages") as tabs:
+        with gr.Tabs(elem_id="pages", overflow_behavior="wrap") as tabs:
             shared = Shared(desk, tabs, line, timer, cursor)
             shared.on_load(lambda: [status.status_html(desk), status.steps_html(desk)], [line, steps])
             shared.on_tick(lambda seen: status.poll(desk, seen, gr.skip()), [line, steps])

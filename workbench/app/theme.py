@@ -44,7 +44,7 @@ FRAME = """
 .gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto; }
 .gradio-container .html-container { padding: 0; }
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none; }
-.gradio-container .table-wrap table, .gradio-container .table-wrap table * { font-family: var(--font) !important; }
+.gradio-container .table-wrap * { font-family: var(--font) !important; }
 button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }
 #heading h1 { font-size: 1.5rem; margin: .2rem 0; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
@@ -74,6 +74,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
   border-radius: 6px; color: var(--body-text-color); overflow-wrap: anywhere; }
 .verdict h3 { margin: 0 0 .2rem; font-size: 1.15rem; }
 .verdict p { margin: .2rem 0; }
+.verdict-old { border-left-color: var(--neutral-400); }
 .verdict-ready { border-left-color: #15803d; }
 .verdict-weak { border-left-color: #b45309; }
 .verdict-cannot { border-left-color: #b91c1c; }
