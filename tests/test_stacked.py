@@ -45,7 +45,7 @@ def test_each_row_gets_the_tokens_that_it_gets_alone(roles: Roles, choice: Choic
         ).lists()
 
     decoders = [roles.base_decoder, roles.base_decoder, roles.student_decoder]
-    stack = StackedDecoder(decoders)  # type: ignore[arg-type]
+    stack = StackedDecoder(roles.base_decoder, decoders)  # type: ignore[arg-type]
     uniform = torch.rand(times, 20, generator=torch.Generator().manual_seed(5)).repeat(3, 1)
     for _ in range(2):
         alone = [answer for d, p in zip(decoders, PROMPTS, strict=True) for answer in ask(d, [p])]
@@ -56,7 +56,7 @@ def test_each_row_gets_the_tokens_that_it_gets_alone(roles: Roles, choice: Choic
 
 def test_logits_are_those_of_each_decoder(roles: Roles) -> None:
     decoders = [roles.base_decoder, roles.student_decoder]
-    stack = StackedDecoder(decoders)  # type: ignore[arg-type]
+    stack = StackedDecoder(roles.base_decoder, decoders)  # type: ignore[arg-type]
     ids = torch.tensor([[5, 6, 7], [5, 6, 7]])
     cache = stack.allocate(2, 8)
     first = stack.forward(ids, torch.ones_like(ids), cache, keep=2)
@@ -73,11 +73,12 @@ def test_what_cannot_be_stacked(roles: Roles, tiny_folder) -> None:  # type: ign
     from workbench.models import load
 
     other = make_roles(load(str(tiny_folder)), LoraSettings())
-    assert stackable([roles.base_decoder, roles.student_decoder])
-    assert not stackable([roles.base_decoder, other.student_decoder])
-    assert not stackable([roles.base_decoder, ModelDecoder(roles.student)])
+    assert stackable(roles.base_decoder, [roles.student_decoder])
+    assert not stackable(roles.base_decoder, [other.student_decoder])
+    assert not stackable(roles.base_decoder, [ModelDecoder(roles.student)])
+    assert not stackable(roles.student_decoder, [roles.base_decoder])
     with pytest.raises(ValueError, match="evenly"):
-        StackedDecoder([roles.base_decoder, roles.student_decoder]).allocate(3, 4)  # type: ignore[list-item]
-    cache = StackedDecoder([roles.base_decoder, roles.student_decoder]).allocate(2, 4)  # type: ignore[list-item]
+        StackedDecoder(roles.base_decoder, [roles.base_decoder, roles.student_decoder]).allocate(3, 4)  # type: ignore[arg-type,list-item]
+    cache = StackedDecoder(roles.base_decoder, [roles.base_decoder, roles.student_decoder]).allocate(2, 4)  # type: ignore[arg-type,list-item]
     with pytest.raises(ValueError, match="together"):
         cache.rows(torch.tensor([1, 0]))

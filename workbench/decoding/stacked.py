@@ -1,40 +1,40 @@
-"""Several sets of weights of one model run forward together: one row is the base's, the next the student's.
+"""Several adapters of one base run forward together: one row is the base's, the next the student's.
 
-On a small model a decode step costs what its many small operations cost to start, not what they compute. Base and
-student differ in the projections alone, so their rows share all the rest: embedding, norms, rotation, attention and
-head are done once for all rows, and each projection is one batched product of the rows with their sets' weights.
-A prompt is read by its own decoder, without the padding that the longest one would cost all.
+Their weights differ by LoRA updates alone, so all rows share one product with the base's weights, and a student's rows
+add their own B A x to it. The weights are read from memory once for all, and the many small operations around the
+products (norms, rotation, attention, sampling) are started once. A prompt is read by its own decoder, without the
+padding that the longest one would cost all.
 
-Shapes: W sets of weights, B rows, those of a set together; T new tokens, V vocabulary.
+Shapes: B rows, those of a set together; T new tokens, R sum of the ranks in one packed projection, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from workbench.decoding.packed import KeyValues, PackedDecoder
-
-STACK_AT_MOST = 100_000_000
-"""Bytes of one set's weights up to which a second copy is cheap and a step is mostly overhead."""
+from workbench.decoding.projection import Projection
 
 _PARTS = ("qkv", "out", "gate_up", "down")
 
 
-def stackable(decoders: Sequence[Any]) -> bool:
-    """Whether these decoders are small, packed, and differ in their projections alone."""
-    first = decoders[0]
-    if not all(isinstance(d, PackedDecoder) and d.embedding is first.embedding for d in decoders):
+def stackable(base: Any, decoders: Sequence[Any]) -> bool:
+    """Whether these decoders are packed, and each is `base` itself or an adapter over the same weights."""
+    if not isinstance(base, PackedDecoder) or any(p.factors for layer in base.layers for p in _projections(layer)):
         return False
-    if not all(d.head is first.head and d.final_norm is first.final_norm for d in decoders):
-        return False
-    weights = [getattr(layer, part) for layer in first.layers for part in _PARTS]
-    size = sum(p.weight.numel() * p.weight.element_size() for p in weights)
-    return size <= STACK_AT_MOST and all(p.bias is None for p in weights)
+    return all(
+        isinstance(d, PackedDecoder) and d.embedding is base.embedding and d.final_norm is base.final_norm
+        for d in decoders
+    )
+
+
+def _projections(layer: Any) -> list[Projection]:
+    return [getattr(layer, part) for part in _PARTS]
 
 
 @dataclass
@@ -57,53 +57,69 @@ def _stacked(cache: KeyValues, sizes: tuple[int, ...]) -> StackedKeyValues:
     return StackedKeyValues(cache.keys, cache.values, cache.blocked, cache.next_position, cache.length, sizes=sizes)
 
 
-class _Each:
-    """One projection of all sets: rows [B, T, in] times weights [W, in, out], each row with its own set's."""
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """The LoRA update of one packed projection: y += x `a` `b`, with `a` [in, R] and `b` [R, out] (scale included)."""
 
-    def __init__(self, weights: Tensor, sizes: tuple[int, ...]) -> None:
-        going = [i for i, size in enumerate(sizes) if size]
-        self._sizes = [sizes[i] for i in going]
-        self._even = len(set(self._sizes)) == 1
-        self._weights = weights if len(going) == len(sizes) else weights[going]
+    a: Tensor
+    b: Tensor
+
+
+def _update_of(projection: Projection) -> _Update | None:
+    if not projection.factors:
+        return None
+    a = torch.cat([f.a for f in projection.factors]).T.contiguous()
+    b = a.new_zeros(a.shape[1], projection.weight.shape[0])
+    at = 0
+    for f in projection.factors:
+        b[at : at + f.a.shape[0], f.start : f.stop] = f.scale * f.b.T
+        at += f.a.shape[0]
+    return _Update(a, b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A base's projection of all rows [B, T, in], with an update for some: rows `start` to `stop`."""
+
+    base: Projection
+    updates: list[tuple[int, int, _Update]]
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._even:
-            y = torch.bmm(x.reshape(len(self._sizes), -1, x.shape[-1]), self._weights)
-            return y.view(*x.shape[:-1], -1)
-        return torch.cat(
-            [part @ weight for part, weight in zip(torch.split(x, self._sizes), self._weights, strict=True)]
-        )
+        y = self.base(x)
+        for start, stop, update in self.updates:
+            part = y[start:stop].view(-1, y.shape[-1])
+            part.addmm_(x[start:stop].reshape(-1, x.shape[-1]) @ update.a, update.b)
+        return y
 
 
 class StackedDecoder(PackedDecoder):
     """Rows of several packed decoders in one batch.
 
     Args:
-        decoders: one for each set of weights (`stackable`). They are looked at again in each `allocate`, so that a
-            student that was taught meanwhile answers as it is now.
+        base: the weights that all share.
+        decoders: whose rows they are, in this order (`stackable`); `base` may be among them, and more than once. They
+            are looked at again in each `allocate`, so that a student that was taught meanwhile answers as it is now.
     """
 
-    def __init__(self, decoders: Sequence[PackedDecoder]) -> None:
-        # All but the layers is the first one's, which is every one's.
-        self.__dict__.update(decoders[0].__dict__)
+    def __init__(self, base: PackedDecoder, decoders: Sequence[PackedDecoder]) -> None:
+        # All but the layers is the base's, which is every one's.
+        self.__dict__.update(base.__dict__)
+        self._base = base
         self._decoders = tuple(decoders)
         self._seen: list[Any] = [None] * len(decoders)
-        shapes = [[getattr(layer, part).weight for part in _PARTS] for layer in decoders[0].layers]
-        self._weights = [[w.new_empty(len(decoders), w.shape[1], w.shape[0]) for w in layer] for layer in shapes]
+        self._updates: list[list[list[_Update | None]]] = [[] for _ in decoders]
         self._bound: dict[tuple[int, ...], list[Any]] = {}
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Copy the weights of the decoders that were refreshed since they were looked at last."""
+        """Take over the updates of the decoders that were refreshed since they were looked at last."""
         for index, decoder in enumerate(self._decoders):
             if self._seen[index] is decoder.layers:
                 continue
             self._seen[index] = decoder.layers
             self._bound.clear()
-            for layer, weights in zip(decoder.layers, self._weights, strict=True):
-                for part, weight in zip(_PARTS, weights, strict=True):
-                    weight[index] = getattr(layer, part).weight.T
+            self._updates[index] = [[_update_of(p) for p in _projections(layer)] for layer in decoder.layers]
 
     def allocate(self, rows: int, capacity: int) -> StackedKeyValues:
         """Empty buffers for `rows` rows, as many for each set as for the others."""
@@ -149,13 +165,17 @@ class StackedDecoder(PackedDecoder):
         return torch.cat(logits)
 
     def _bind(self, sizes: tuple[int, ...]) -> list[Any]:
-        """Layers whose projections send so many rows through each set's weights."""
+        """Layers whose projections update so many rows of each decoder."""
+        ends = torch.tensor(sizes).cumsum(0).tolist()
         bound = []
-        for layer, weights in zip(self._decoders[0].layers, self._weights, strict=True):
-            parts: dict[str, Any] = {part: _Each(w, sizes) for part, w in zip(_PARTS, weights, strict=True)}
-            bound.append(
-                type(layer)(
-                    attention_norm=layer.attention_norm, qk_norm=layer.qk_norm, mlp_norm=layer.mlp_norm, **parts
-                )
-            )
+        for number, layer in enumerate(self._base.layers):
+            parts: dict[str, Any] = {}
+            for place, part in enumerate(_PARTS):
+                updates = [
+                    (end - size, end, update)
+                    for size, end, own in zip(sizes, ends, self._updates, strict=True)
+                    if size and (update := own[number][place]) is not None
+                ]
+                parts[part] = _Shared(getattr(layer, part), updates)
+            bound.append(replace(layer, **parts))
         return bound

@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from workbench.adapters import merge_adapter
-from workbench.decoding import Decoder, PackedDecoder, StackedDecoder, decoder_for, stackable
+from workbench.decoding import Decoder, StackedDecoder, decoder_for, stackable
 from workbench.demonstrations import Demonstration, Message
 from workbench.divergence import token_divergence
 from workbench.errors import InputError
@@ -261,10 +261,11 @@ class Asker:
         """Which decoder answers for which roles at once."""
         decoders = [view.decoders[role] for role in roles]
         different = list({id(d): d for d in decoders}.values())
-        packed = [d for d in decoders if isinstance(d, PackedDecoder)]
-        if len(different) > 1 and len(packed) == len(decoders) and stackable(packed):
-            if self._stack is None or self._stack_of != tuple(packed):
-                self._stack, self._stack_of = StackedDecoder(packed), tuple(packed)
+        base: Any = view.decoders["base"]
+        if len(different) > 1 and stackable(base, decoders):
+            key = (base, *decoders)
+            if self._stack is None or self._stack_of != key:
+                self._stack, self._stack_of = StackedDecoder(base, cast(Any, decoders)), key
             return [(self._stack, roles)]
         return [(d, tuple(r for r in roles if view.decoders[r] is d)) for d in different]
 
