@@ -25,6 +25,8 @@ TITLES = {
     "keep": "Keep rows",
 }
 
+NAMES = {"ema_rate": "EMA rate", "top_p": "Top-p", "top_k": "Top-k", "beta": "Beta (of JSD)", "rank": "LoRA rank"}
+
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -53,7 +55,7 @@ def _field(desk: Desk, key: Key) -> Any:
     about = next(f for f in fields(GROUPS[group]) if f.name == name).metadata
     value = shown(desk, key)
     said: dict[str, Any] = {
-        "label": name.replace("_", " ").capitalize(),
+        "label": NAMES.get(name, name.replace("_", " ").capitalize()),
         "info": about["help"],
         "value": value,
         "min_width": 230,

@@ -22,22 +22,20 @@ def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     table = gr.HTML(elem_id="runs-table", padding=False)
     said = gr.HTML(elem_id="runs-said", padding=False)
-    with gr.Row(equal_height=False):
-        run = gr.Dropdown([], label="Run", info="What the buttons below are about.", min_width=240, elem_id="runs-run")
-        with gr.Column(min_width=240):
-            goto = gr.Button("Open", variant="primary")
-            further = gr.Button("Teach further on it")
-            same = gr.Button("Use its settings again")
-    with gr.Row(equal_height=False):
+    run = gr.Dropdown([], label="Run", info="What the buttons below are about.", elem_id="runs-run")
+    with gr.Row():
+        goto = gr.Button("Open", variant="primary", size="md", min_width=110)
+        further = gr.Button("Teach further on it", size="md", min_width=170)
+        same = gr.Button("Use its settings again", size="md", min_width=190)
+        delete = gr.Button("Delete", size="md", min_width=110)
+        undo = gr.Button("Undo delete", interactive=False, size="md", min_width=130)
+    with gr.Accordion("Rename, or note something", open=False), gr.Row(equal_height=False):
         with gr.Column(min_width=260):
             name = gr.Textbox(label="New name", max_length=100)
-            rename = gr.Button("Rename")
+            rename = gr.Button("Rename", size="sm")
         with gr.Column(min_width=260):
             text = gr.Textbox(label="Note", lines=2, max_length=shelf.NOTE)
-            keep = gr.Button("Keep the note")
-    with gr.Row():
-        delete = gr.Button("Delete", variant="stop", min_width=140)
-        undo = gr.Button("Undo delete", interactive=False, min_width=140)
+            keep = gr.Button("Keep the note", size="sm")
     with gr.Accordion("Compare two runs", open=False):
         with gr.Row(equal_height=False):
             one = gr.Dropdown([], label="One run", min_width=200)

@@ -280,8 +280,8 @@ def publish(desk: Desk) -> None:
         Parameters:
             name: what the run is called; empty: named after the examples.
             method: sdft, or sft to compare with.
-            steps: how long; null for the model's default.
-            learning_rate: how strongly; null for the model's default.
+            steps: how long; null for what the Teach page shows.
+            learning_rate: how strongly; null for what the Teach page shows.
             settings: any others by group and name, such as {"keep": {"keep_share": 0.3}}; see docs/settings.md.
             on: a finished run that is taught further; null for the model as it was loaded.
 

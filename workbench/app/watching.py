@@ -17,7 +17,7 @@ from workbench.views import loss_chart, skill_and_retention, skill_chart, state_
 from workbench.views.text import escape, shown
 from workbench.views.words import is_finished, is_taught, step_of, steps_of
 
-LISTED = 24
+LISTED = 40
 """Tokens of the map that get their lists of choices while a run is followed: a poll must stay small."""
 
 _CURVE = 150

@@ -19,10 +19,10 @@ LIGHT = {
 }
 DARK = {
     "text": "#f6f3ef",
-    "muted": "#b3b3bd",
-    "panel": "#18181b",
-    "line": "#4a4a52",
-    "bar": "#35353c",
+    "muted": "#b6bdc9",
+    "panel": "#141b2a",
+    "line": "#465064",
+    "bar": "#2d3646",
     "skill": "#79b0ff",
     "retention": "#4fd0a5",
     "third": "#ffab76",
@@ -37,7 +37,7 @@ KL_LIGHT = (
     "#e55934",
 )  # fmt: skip
 KL_DARK = (
-    "#18181b", "#2a201a", "#38261a", "#472c1a", "#56321b", "#66371b", "#763c1b", "#863f1b", "#93401c", "#9e3f20",
+    "#141b2a", "#2a201a", "#38261a", "#472c1a", "#56321b", "#66371b", "#763c1b", "#863f1b", "#93401c", "#9e3f20",
     "#a93c27",
 )  # fmt: skip
 
@@ -125,7 +125,7 @@ CSS = f"""
   padding:.6rem .8rem}}
 .wb .wb-wide{{overflow-x:auto}}
 .wb tr[aria-current]{{background:var(--wb-bar,#e7eaee)}}
-.wb table{{border-collapse:collapse;width:100%;font-size:.92em}}
-.wb th,.wb td{{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--wb-line,#d0d5dc);
+.wb table{{border-collapse:collapse;width:100%;border:0;font-size:.92em}}
+.wb table th,.wb table td{{text-align:left;padding:.3rem .6rem;border:0;border-bottom:1px solid var(--wb-line,#d0d5dc);
   overflow-wrap:anywhere;vertical-align:top;color:var(--wb-text,#1a1a1a)}}
 """

@@ -44,12 +44,13 @@ def meter(
 
 
 def said(measure: Measure | None) -> str:
-    """`93% (56 of 60, 84-97%)`: the share, its count and its 95% interval."""
+    """`93% (56 of 60, 84-97%)`: the share, its count and its 95% interval (none where it is so by definition)."""
     if measure is None or not measure.n:
         return "not measured yet"
     right = round(measure.value * measure.n)
     low, high = measure.low * 100, measure.high * 100
-    return f"{percent(measure.value)} ({right} of {measure.n}, {low:.0f}-{high:.0f}%)"
+    interval = f", {low:.0f}-{high:.0f}%" if low < high else ""
+    return f"{percent(measure.value)} ({right} of {measure.n}{interval})"
 
 
 def latest(events: Sequence[Event]) -> tuple[Measure | None, Measure | None, int]:

@@ -119,7 +119,8 @@ def outcome_sentence(events: Sequence[Event]) -> str:
     parts = []
     if skill is not None:
         base = first.base if first is not None else None
-        start = f"went from {percent(base.value)} to" if base is not None else "is"
+        known = None if base is None else percent(base.value)
+        start = "is" if known is None else "is still" if known == percent(skill.value) else f"went from {known} to"
         parts.append(f"Skill {start} {percent(skill.value)}")
     if retention is not None:
         parts.append(f"{percent(retention.value)} of what it knew is still right")
