@@ -11,8 +11,8 @@ On the bundled model, a language that it has never seen (Zorbic), then a second 
                the generic questions and the first language's
 
 Seconds are of one SDFT run that has the machine to itself; the others share it, one thread each. Figures are medians
-over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is
-the share of held-out questions answered right; retention is the share of the probes known before that are still right.
+over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is the share of held-out
+questions answered right; retention is the share of the probes known before that are still right.
 """
 
 from __future__ import annotations
@@ -20,160 +20,48 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from teaching import DATA, as_keep, data, generic_keep, in_processes, machine, merged, say, settings, skill_on, teach
 
-from workbench import (
-    POCKET,
-    POCKET_DEFAULTS,
-    Demonstration,
-    Exam,
-    KeepSettings,
-    Prompts,
-    Retention,
-    Roles,
-    Settings,
-    Step,
-    load,
-    make_roles,
-    read,
-    read_bundled,
-    read_questions,
-    sdft,
-    sft,
-    split,
-)
-from workbench.adapters import merge_adapter, save_adapter
-from workbench.models import LoadedModel
-from workbench.runs.session import versions
+from workbench import POCKET, load, read, sdft, sft, split
 
-DATA = Path(__file__).parent.parent / "sample_data"
-SFT_RATES = (1e-3, 2e-3, 5e-3, 1e-2)
-SFT_STEPS = (100, 200)
-SECOND_STEPS = 300
-SECOND_SHARE = 0.25
-Method = Callable[..., Iterator[Step]]
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What one run came to."""
-
-    skill: float
-    retention: float
-    seconds: float
-    roles: Roles
-
-
-def settings(seed: int, **changes: Any) -> Settings:
-    """The pocket's defaults with some of the optimizer's settings changed."""
-    made = Settings.from_dict(POCKET_DEFAULTS)
-    return replace(made, optim=replace(made.optim, seed=seed, **changes))
-
-
-def teach(
-    method: Method,
-    loaded: LoadedModel,
-    teaching: Sequence[Demonstration],
-    held_out: Sequence[Demonstration],
-    chosen: Settings,
-    keep: Sequence[Demonstration] = (),
-) -> Taught:
-    """Teach a fresh adapter on `loaded`; the time is that of teaching alone."""
-    roles = make_roles(loaded, chosen.lora, chosen.optim.seed)
-    start = time.perf_counter()
-    for _ in method(roles, teaching, chosen, keep=keep):
-        pass
-    seconds = time.perf_counter() - start
-    prompts, longest = Prompts(loaded.tokenizer), chosen.rollout.max_new_tokens
-    exam = Exam(loaded, prompts, held_out, longest=longest)
-    retention = Retention(loaded, roles.base_decoder, prompts, read_bundled(loaded), longest=longest)
-    kept = retention.of(roles.student_decoder)
-    assert kept is not None
-    return Taught(exam.sit(roles.student_decoder).measure.value, kept.value, seconds, roles)
-
-
-def skill_on(roles: Roles, rows: Sequence[Demonstration], longest: int) -> float:
-    """Share of these rows that the student answers right."""
-    exam = Exam(roles.loaded, Prompts(roles.loaded.tokenizer), rows, longest=longest)
-    return exam.sit(roles.student_decoder).measure.value
-
-
-def merged(roles: Roles) -> LoadedModel:
-    """A model with what was taught in its weights, ready for the next lesson."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_adapter(roles, Path(folder) / "adapter")
-        return merge_adapter(load(POCKET), Path(folder) / "adapter")
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def result_of(taught: Taught, **more: float) -> dict[str, float]:
-    """The figures of one run."""
-    return {"skill": taught.skill, "retention": taught.retention, "seconds": taught.seconds, **more}
+SFT_RATES = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
+SFT_STEPS = (200, 400, 800)
+SECOND = {"steps": 600, "keep_share": 0.25}
+"""Of the second language: a longer run with more keep rows (benchmarks/keep_rows.py says why)."""
 
 
 def tuning_run(rate: float, steps: int) -> dict[str, Any]:
     """SFT with these settings on part of seed 0's teaching rows, scored on the rest of them."""
-    inner = split(split(read(DATA / "zorbic.jsonl").rows, seed=0).teaching, held_out=0.25, seed=0)
-    taught = teach(sft, load(POCKET), inner.teaching, inner.held_out, settings(0, lr=rate, steps=steps))
+    outer = split(read(DATA / "zorbic.jsonl").rows, seed=0)
+    inner = split(outer.teaching, held_out=0.25, seed=0)
+    taught = teach(sft, load(POCKET), inner, settings(0, lr=rate, steps=steps))
     return {"lr": rate, "steps": steps, "validation": taught.skill, "retention": taught.retention}
 
 
 def lesson_run(name: str, seed: int, rate: float, steps: int) -> dict[str, Any]:
     """One method on Zorbic with this seed; rate and steps are SFT's."""
-    parts = split(read(DATA / "zorbic.jsonl").rows, seed=seed)
-    keep = read_questions(DATA / "keep.jsonl").rows if name.endswith("keep") else ()
+    keep = generic_keep() if name.endswith("keep") else []
     chosen = settings(seed, lr=rate, steps=steps) if name.startswith("sft") else settings(seed)
     method = sft if name.startswith("sft") else sdft
-    return result_of(teach(method, load(POCKET), parts.teaching, parts.held_out, chosen, keep))
+    return teach(method, load(POCKET), data("zorbic", seed), chosen, keep).figures()
 
 
 def sequence_run(seed: int) -> dict[str, Any]:
     """Zorbic with generic keep rows; then Pelan on top, without and with keep rows."""
-    generic = read_questions(DATA / "keep.jsonl").rows
-    zorbic = split(read(DATA / "zorbic.jsonl").rows, seed=seed)
-    pelan = split(read(DATA / "pelan.jsonl").rows, seed=seed)
-    first = teach(sdft, load(POCKET), zorbic.teaching, zorbic.held_out, settings(seed), generic)
-    found: dict[str, Any] = {"sdft_keep": result_of(first)}
-    second = replace(settings(seed, steps=SECOND_STEPS), keep=KeepSettings(keep_share=SECOND_SHARE))
-    questions = [Demonstration(row.prompt, keep=True) for row in zorbic.teaching]
-    for name, keep in (("without", ()), ("with", (*generic, *questions))):
-        taught = teach(sdft, merged(first.roles), pelan.teaching, pelan.held_out, second, keep)
+    generic, zorbic, pelan = generic_keep(), data("zorbic", seed), data("pelan", seed)
+    first = teach(sdft, load(POCKET), zorbic, settings(seed), generic)
+    found: dict[str, Any] = {"sdft_keep": first.figures()}
+    second = settings(seed, **SECOND)
+    for name, keep in (("without", []), ("with", [*generic, *as_keep(zorbic.teaching)])):
+        taught = teach(sdft, merged(first.roles), pelan, second, keep)
         left = skill_on(taught.roles, zorbic.held_out, second.rollout.max_new_tokens)
-        found[f"sequence_{name}"] = result_of(taught, first=left)
+        found[f"sequence_{name}"] = taught.figures(first=left)
     return found
-
-
-def in_processes(tasks: Sequence[Sequence[str]], jobs: int) -> list[dict[str, Any]]:
-    """Each task in a process of its own, `jobs` at a time, one thread each; results in the tasks' order."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-    def run(task: Sequence[str]) -> dict[str, Any]:
-        command = [sys.executable, __file__, "--task", *task]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        say(f"  {' '.join(task)}: {json.dumps(found)}")
-        return found
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(run, tasks))
 
 
 def perform(task: Sequence[str]) -> dict[str, Any]:
@@ -209,15 +97,16 @@ def main() -> None:
     # Time is taken first, with all cores to itself.
     alone = lesson_run("sdft", 0, 0, 0)
     say(f"SDFT alone on {torch.get_num_threads()} cores: {alone['seconds']:.0f} s")
-    sweep = in_processes([("tune", str(r), str(n)) for n in SFT_STEPS for r in SFT_RATES], options.jobs)
+    tuning = [("tune", str(rate), str(steps)) for steps in SFT_STEPS for rate in SFT_RATES]
+    sweep = in_processes(__file__, tuning, options.jobs)
     # Equal skill: the one that forgets less.
     best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
     tuned = (str(best["lr"]), str(best["steps"]))
     runs: dict[str, list[dict[str, Any]]] = {}
     for name in ("sdft", "sft", "sft_keep"):
-        runs[name] = in_processes([(name, str(seed), *tuned) for seed in seeds], options.jobs)
+        runs[name] = in_processes(__file__, [(name, str(seed), *tuned) for seed in seeds], options.jobs)
     second_seeds = range(options.sequence_seeds if options.sequence_seeds is not None else options.seeds)
-    for found in in_processes([("sequence", str(seed)) for seed in second_seeds], options.jobs):
+    for found in in_processes(__file__, [("sequence", str(seed)) for seed in second_seeds], options.jobs):
         for name, figures in found.items():
             runs.setdefault(name, []).append(figures)
     middle = {name: medians(found) for name, found in runs.items()}
@@ -231,8 +120,7 @@ def main() -> None:
         "sft_best": best,
         "sft_sweep": sweep,
         "runs": runs,
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
-        "versions": versions(),
+        "machine": machine(),
     }
     if options.json:
         print(json.dumps(result))

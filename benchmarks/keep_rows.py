@@ -1,0 +1,144 @@
+"""What keep rows do, and how best to use them: python benchmarks/keep_rows.py --seeds 1 --json
+
+Zorbic is taught to the bundled model with generic keep rows, then Pelan on top. Each row of the result changes one
+thing about the second lesson: the share of keep rows and which they are (all, or the half whose answers a trial lesson
+without them disturbs most, by KL), steps, learning rate and its schedule, LoRA rank, the base anchor.
+
+    first       of the first language's held-out questions, what is left
+    skill       of the second language's
+    retention   of the probes that the bundled model answers right; `languages` and `rest` are its parts
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from teaching import as_keep, data, generic_keep, in_processes, machine, say, settings, skill_on, teach
+
+from workbench import (
+    POCKET,
+    Choice,
+    Demonstration,
+    Prompts,
+    Roles,
+    completion_logits,
+    load,
+    sample,
+    sdft,
+    sequence_mean,
+    token_divergence,
+)
+from workbench.adapters import merge_adapter, save_adapter
+from workbench.training.scorer import Scorer
+
+USUAL: dict[str, Any] = {"steps": 600, "keep_share": 0.25}
+TRIAL_STEPS = 100
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no keep rows": {"keep": "none"},
+    "generic keep rows only": {"keep": "generic"},
+    "as usual": {},
+    "share 0.1": {"keep_share": 0.1},
+    "share 0.4": {"keep_share": 0.4},
+    "share 0.5": {"keep_share": 0.5},
+    "most disturbed half": {"keep": "disturbed"},
+    "300 steps": {"steps": 300},
+    "1200 steps": {"steps": 1200},
+    "half the learning rate": {"lr_times": 0.5},
+    "twice the learning rate": {"lr_times": 2.0},
+    "constant learning rate": {"schedule": "constant"},
+    "rank 4": {"rank": 4, "alpha": 8},
+    "rank 64": {"rank": 64, "alpha": 128},
+    "base anchor 0.01": {"anchor": 0.01, "keep": "none"},
+    "base anchor 0.1": {"anchor": 0.1, "keep": "none"},
+}
+
+
+def first_lesson(seed: int, folder: Path) -> dict[str, Any]:
+    """Teach Zorbic with generic keep rows and leave the adapter in `folder`."""
+    taught = teach(sdft, load(POCKET), data("zorbic", seed), settings(seed), generic_keep())
+    save_adapter(taught.roles, folder)
+    return taught.figures()
+
+
+def second_lesson(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Teach Pelan on top of the adapter in `folder`, in the way of this name."""
+    changes = {**USUAL, **VARIANTS[name]}
+    choice, times = changes.pop("keep", "all"), changes.pop("lr_times", 1.0)
+    chosen = settings(seed, **{**changes, "lr": settings(seed).optim.lr * times})
+    zorbic, pelan = data("zorbic", seed), data("pelan", seed)
+    keep: list[Demonstration] = [] if choice == "none" else generic_keep()
+    if choice in ("all", "disturbed"):
+        keep += as_keep(zorbic.teaching)
+    if choice == "disturbed":
+        trial = settings(seed, steps=TRIAL_STEPS)
+        disturbed = teach(sdft, merge_adapter(load(POCKET), folder), pelan, trial).roles
+        keep = sorted(keep, key=dict(zip(keep, disturbance(disturbed, keep), strict=True)).__getitem__, reverse=True)
+        keep = keep[: len(keep) // 2]
+    taught = teach(sdft, merge_adapter(load(POCKET), folder), pelan, chosen, keep)
+    left = skill_on(taught.roles, zorbic.held_out, chosen.rollout.max_new_tokens)
+    return taught.figures(first=left)
+
+
+@torch.no_grad()
+def disturbance(roles: Roles, rows: Sequence[Demonstration]) -> list[float]:
+    """KL(base || student) on the student's greedy answer to each question, in nats per token."""
+    prompts, loaded = Prompts(roles.loaded.tokenizer), roles.loaded
+    asked = [prompts.tokenise(row).student for row in rows]
+    answers = sample(
+        roles.student_decoder, asked, end=loaded.end, pad=loaded.pad, longest=32, choice=Choice(temperature=0)
+    )
+    base = Scorer(roles.base_decoder, pad=loaded.pad).logits(asked, answers)
+    per_token = token_divergence(completion_logits(roles, answers), base)
+    return [float(sequence_mean(per_token[i : i + 1], answers.mask[i : i + 1])) for i in range(len(rows))]
+
+
+def perform(task: Sequence[str]) -> dict[str, Any]:
+    """One task, in this process."""
+    torch.set_num_threads(1)
+    kind, seed, folder, *name = task
+    if kind == "first":
+        return first_lesson(int(seed), Path(folder))
+    return second_lesson(name[0], int(seed), Path(folder))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help="some of the variants")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        print("\n" + json.dumps(perform(options.task)))
+        return
+    names = options.only or list(VARIANTS)
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {seed: str(Path(temporary) / f"first-{seed}") for seed in range(options.seeds)}
+        first = in_processes(__file__, [("first", str(s), f) for s, f in folders.items()], options.jobs)
+        tasks = [("second", str(s), f, name) for name in names for s, f in folders.items()]
+        found = in_processes(__file__, tasks, options.jobs)
+    rows = {name: found[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(names)}
+    middle = {
+        name: {key: round(statistics.median(run[key] for run in runs), 4) for key in runs[0] if key != "seconds"}
+        for name, runs in rows.items()
+    }
+    if options.json:
+        result = {"first_lesson": first, "second_lesson": middle, "runs": rows, "usual": USUAL, "seeds": options.seeds}
+        print(json.dumps({**result, "machine": machine()}))
+        return
+    for name, row in middle.items():
+        say(f"{name:26}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()

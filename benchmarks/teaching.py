@@ -1,0 +1,187 @@
+"""What the benchmarks of the bundled model share: teach it, measure it, and do so in many processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import (
+    POCKET,
+    POCKET_DEFAULTS,
+    Demonstration,
+    Exam,
+    LoadedModel,
+    Prompts,
+    Retention,
+    Roles,
+    Settings,
+    Split,
+    Step,
+    load,
+    make_roles,
+    read,
+    read_bundled,
+    read_questions,
+    split,
+)
+from workbench.adapters import merge_adapter, save_adapter
+from workbench.runs.session import versions
+
+DATA = Path(__file__).parent.parent / "sample_data"
+Method = Callable[..., Iterator[Step]]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What one run came to.
+
+    Attributes:
+        skill: share of the held-out questions answered right.
+        retention: share of the probes that the base answers right and the student still does.
+        languages, rest: the same of the probes about known languages, and of all others.
+        seconds: of teaching alone.
+    """
+
+    skill: float
+    retention: float
+    languages: float
+    rest: float
+    seconds: float
+    roles: Roles
+
+    def figures(self, **more: float) -> dict[str, float]:
+        """The numbers alone."""
+        names = ("skill", "retention", "languages", "rest", "seconds")
+        return {name: round(getattr(self, name), 4) for name in names} | more
+
+
+def settings(seed: int, **changes: Any) -> Settings:
+    """The pocket's defaults with some settings changed, whatever group they are in."""
+    made = Settings.from_dict(POCKET_DEFAULTS)
+    groups = made.to_dict()
+    for name, value in {"seed": seed, **changes}.items():
+        group = next(g for g, values in groups.items() if name in values)
+        groups[group][name] = value
+    return Settings.from_dict(groups)
+
+
+def data(name: str, seed: int) -> Split:
+    """A sample set, split as this seed splits it."""
+    return split(read(DATA / f"{name}.jsonl").rows, seed=seed)
+
+
+def generic_keep() -> list[Demonstration]:
+    """The bundled keep rows: questions about what the model knows, none of the probes."""
+    return list(read_questions(DATA / "keep.jsonl").rows)
+
+
+def as_keep(rows: Sequence[Demonstration]) -> list[Demonstration]:
+    """The questions of these rows, whose answers should stay as they are."""
+    return [Demonstration(row.prompt, keep=True) for row in rows]
+
+
+def teach(
+    method: Method,
+    loaded: LoadedModel,
+    parts: Split,
+    chosen: Settings,
+    keep: Sequence[Demonstration] = (),
+    should_stop: Callable[[], bool] = bool,
+) -> Taught:
+    """Teach a fresh adapter on `loaded` and measure the student."""
+    roles = make_roles(loaded, chosen.lora, chosen.optim.seed)
+    start = time.perf_counter()
+    for _ in method(roles, parts.teaching, chosen, keep=keep, should_stop=should_stop):
+        pass
+    return measured(roles, parts.held_out, chosen, time.perf_counter() - start)
+
+
+def measured(roles: Roles, held_out: Sequence[Demonstration], chosen: Settings, seconds: float) -> Taught:
+    """The student's skill and retention."""
+    loaded, longest = roles.loaded, chosen.rollout.max_new_tokens
+    prompts = Prompts(loaded.tokenizer)
+    exam = Exam(loaded, prompts, held_out, longest=longest)
+    # Against the bundled model itself, not against what an earlier lesson left of it.
+    original = make_roles(load(POCKET), chosen.lora).base_decoder
+    retention = Retention(loaded, original, prompts, read_bundled(loaded), longest=longest)
+    now = retention.exam.sit(roles.student_decoder)
+    known = [
+        (row, hit) for row, was, hit in zip(retention.exam.rows, retention.base.hits, now.hits, strict=True) if was
+    ]
+    tongues = [hit for row, hit in known if row.tags[0].startswith("language ")]
+    others = [hit for row, hit in known if not row.tags[0].startswith("language ")]
+    return Taught(
+        skill=exam.sit(roles.student_decoder).measure.value,
+        retention=share_of([hit for _, hit in known]),
+        languages=share_of(tongues),
+        rest=share_of(others),
+        seconds=seconds,
+        roles=roles,
+    )
+
+
+def share_of(hits: Sequence[bool]) -> float:
+    """Share of hits."""
+    return sum(hits) / len(hits)
+
+
+def skill_on(roles: Roles, rows: Sequence[Demonstration], longest: int) -> float:
+    """Share of these rows that the student answers right."""
+    exam = Exam(roles.loaded, Prompts(roles.loaded.tokenizer), rows, longest=longest)
+    return exam.sit(roles.student_decoder).measure.value
+
+
+def merged(roles: Roles) -> LoadedModel:
+    """A model with what was taught in its weights, ready for the next lesson."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_adapter(roles, Path(folder) / "adapter")
+        return merge_adapter(load(POCKET), Path(folder) / "adapter")
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def in_processes(script: str, tasks: Sequence[Sequence[str]], jobs: int) -> list[dict[str, Any]]:
+    """Each task as `script --task ...` in a process of its own, `jobs` at a time, one thread each.
+
+    A task prints its result as JSON on its last line. Results are in the tasks' order.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+    def run(task: Sequence[str]) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, script, "--task", *task], capture_output=True, text=True, env=environment
+        )
+        if done.returncode:
+            raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr[-3000:]}")
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        say(f"  {' '.join(task)}: {json.dumps(found)}")
+        return found
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(run, tasks))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {"cores": os.cpu_count(), "processor": _processor(), "versions": versions()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        return names[0] if names else platform.machine()
+    return platform.processor() or platform.machine()
