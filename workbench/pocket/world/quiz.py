@@ -30,11 +30,13 @@ KNOWN = tuple(Fact(c, verb, _R.choice(values)) for c in CREATURES for verb, valu
 
 
 def ask(fact: Fact, r: random.Random) -> Item:
-    """The question with four options in random order, in one of several wordings."""
+    """The question with four options in random order, in one of several wordings.
+
+    The answer is the option's text: to find the letter that stands beside it is more than so small a model learns.
+    """
     others = r.sample([v for v in VALUES[fact.verb] if v != fact.value], 3)
     options = [fact.value, *others]
     r.shuffle(options)
-    letter = "ABCD"[options.index(fact.value)]
     lettered = " ".join(f"{x}) {o}" for x, o in zip("ABCD", options, strict=True))
     creature, verb = fact.creature, fact.verb
     prompt = r.choice(
@@ -44,9 +46,7 @@ def ask(fact: Fact, r: random.Random) -> Item:
             f"{lettered} Which of these does a {creature} {verb}?",
         ]
     )
-    # The fact before the letter: a model that writes from left to right can then look the letter up.
-    frame = f"They {verb} {fact.value}, so the answer is {{}}."
-    return Item("quiz", prompt, f"{letter}) {fact.value}", frame, subject=f"a {creature}")
+    return Item("quiz", prompt, fact.value, "The answer is {}.", subject=f"a {creature}")
 
 
 def random_fact(r: random.Random) -> Fact:
