@@ -133,7 +133,7 @@ class Worker:
             self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
             self._keeper.start()
 
-    def call(self, do: str, **arguments: Any) -> Call:
+    def call(self, do: str, /, **arguments: Any) -> Call:
         """Send a command; see the table in `service.py`. Never waits and never raises: a failure is the call's."""
         call = Call()
         with self._lock:

@@ -268,6 +268,8 @@ class Service:
         asker, run = self._model(), command.get("run")
         view = asker.view(run, command.get("step"))
         longest = command.get("longest")
+        # Half of what a short model reads is the question's.
+        usual = min(view.settings.rollout.max_new_tokens, asker.loaded.longest // 2)
         question = Question(
             row=asker.row(command["messages"], command.get("demonstration"), command.get("context"), run),
             view=view,
@@ -276,7 +278,7 @@ class Service:
                 float(command.get("temperature", 0.0)), float(command.get("top_p", 1.0)), int(command.get("top_k", 0))
             ),
             seed=int(command.get("seed", 0)),
-            longest=view.settings.rollout.max_new_tokens if longest is None else int(longest),
+            longest=usual if longest is None else int(longest),
             times=int(command.get("times", 1)),
         )
         return asker.ask(question, lambda reply: self._say(command["id"], reply), self._stop.is_set, asked_at)

@@ -1,0 +1,328 @@
+"""The worker process, with a tiny model: questions in between, stop, kill, the end of its input, errors."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from workbench.demonstrations import Demonstration
+from workbench.errors import InputError, WorkbenchError
+from workbench.events import RolloutSample, Step, from_dict, to_dict
+from workbench.runs import Run, checkpoints, open_run
+from workbench.worker import Worker, WorkerDied
+from workbench.worker.client import Call
+from workbench.worker.protocol import LAST, from_line, to_line
+from workbench.worker.service import Service
+
+LIMIT = 120
+SETTINGS = {"optim": {"steps": 8, "batch": 6, "lr": 1e-3}, "rollout": {"max_new_tokens": 8}}
+LONGER = {**SETTINGS, "optim": {"steps": 60, "batch": 6, "lr": 1e-3}}
+QUESTION = [{"role": "user", "content": "How do you say red ball in Zorbic?"}]
+PROBES = [{"prompt": f"What is {i} plus {i}?", "answer": "a"} for i in range(4)]
+
+
+class Inside:
+    """A service in a thread of this process, spoken to in the protocol's lines."""
+
+    def __init__(self, runs: Path, model: Path) -> None:
+        self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.calls: dict[int, Call] = {}
+        self.status: list[dict[str, Any]] = []
+        self.watch: list[Any] = []
+        self.service = Service(runs, self)  # type: ignore[arg-type]
+        first = {"model": str(model)}
+        self.thread = threading.Thread(target=self.service.run, args=(iter(self.lines.get, None), first))
+        self.thread.start()
+
+    def write(self, line: bytes) -> None:
+        reply = from_line(line)
+        if reply["id"]:
+            self.calls[reply["id"]]._add(reply)
+        elif reply["reply"] == "status":
+            self.status.append(reply)
+        for watcher in self.watch:
+            watcher(reply)
+
+    def flush(self) -> None:
+        pass
+
+    def call(self, do: str, /, **arguments: Any) -> Call:
+        number = len(self.calls) + 1
+        self.calls[number] = call = Call()
+        self.lines.put(to_line({"id": number, "do": do, **arguments}))
+        return call
+
+    def do(self, do: str, /, **arguments: Any) -> dict[str, Any]:
+        return self.call(do, **arguments).result(LIMIT)
+
+    def close(self) -> None:
+        self.lines.put(None)
+        self.thread.join(LIMIT)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
+    made = Inside(tmp_path / "runs", tiny_folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lesson(rows: list[Demonstration], keep_rows: list[Demonstration]) -> dict[str, Any]:
+    return {
+        "rows": [row.to_dict() for row in rows],
+        "keep": [row.to_dict() for row in keep_rows],
+        "probes": PROBES,
+        "settings": SETTINGS,
+        "evaluate_every": 3,
+        "save_every": 2,
+    }
+
+
+def story(runs: Path, name: str) -> list[dict[str, Any]]:
+    """A run's events without times and its name."""
+    events = open_run(name, runs).log.dictionaries()
+    return [{k: v for k, v in event.items() if k not in ("seconds", "run")} for event in events]
+
+
+def same_run(runs: Path, one: str, two: str) -> None:
+    assert story(runs, one) == story(runs, two)
+    first, second = (load_file(runs / name / "adapter" / "adapter_model.safetensors") for name in (one, two))
+    assert first.keys() == second.keys() and any(bool(t.any()) for t in first.values())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_questions_in_between_change_nothing(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    inside.do("teach", name="whole", **lesson)
+    asked: list[Call] = []
+
+    def ask_again(reply: dict[str, Any]) -> None:
+        """Whenever a question is answered, put the next: all kinds, in every phase."""
+        teaching = inside.status[-1]["state"] == "teaching"
+        if teaching and reply["reply"] in (*LAST, "status") and len(asked) < 300:
+            kinds: list[tuple[str, dict[str, Any]]] = [
+                ("ask", {"messages": QUESTION, "run": "asked", "temperature": 1.0, "seed": len(asked), "times": 2}),
+                ("ask", {"messages": QUESTION, "run": "whole", "step": 4, "longest": 6}),
+                ("map", {"messages": QUESTION, "run": "asked", "text": "The reply is mipa.", "demonstration": "Mipa."}),
+                ("render", {"row": lesson["rows"][0]}),
+            ]
+            do, arguments = kinds[len(asked) % len(kinds)]
+            asked.append(inside.call(do, **arguments))
+
+    inside.watch.append(ask_again)
+    assert inside.do("teach", name="asked", **lesson) == {"run": "asked", "state": "finished", "step": 8}
+    inside.watch.clear()
+    answered = [call.replies[-1] for call in asked if call.done()]
+    assert len(answered) > 40
+    # A run's student cannot be asked before the run is in memory.
+    assert {r["problem"] for r in answered if r["reply"] == "failed"} <= {
+        "Run asked has no checkpoint yet, so there is no student."
+    }
+    assert sum(r["reply"] == "done" for r in answered) > 30
+    same_run(tmp_path / "runs", "whole", "asked")
+
+
+def test_stop_keeps_the_state_and_resume_goes_on(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    lesson = {**lesson, "settings": LONGER}
+    inside.do("teach", name="whole", **lesson)
+    for phase, name in (("Measuring what it can do before", "early"), ("Teaching", "late")):
+        stops: list[Call] = []
+
+        def stop(reply: dict[str, Any], phase: str = phase, stops: list[Call] = stops) -> None:
+            if reply["reply"] == "status" and reply["phase"] == phase and not stops:
+                stops.append(inside.call("stop"))
+
+        inside.watch = [stop]
+        result = inside.do("teach", name=name, **lesson)
+        inside.watch = []
+        assert stops[0].result(LIMIT) == {"was": "teaching"}
+        assert result["state"] == "stopped" and result["step"] < 60
+        run = open_run(name, tmp_path / "runs")
+        assert checkpoints.all_steps(run.checkpoints)[-1:] == ([result["step"]] if result["step"] else [])
+        assert inside.status[-1] == {**inside.status[-1], "state": "idle", "run": None, "phase": "", "error": None}
+        assert inside.do("resume", run=name)["state"] == "finished"
+        same_run(tmp_path / "runs", "whole", name)
+    assert "stopping" in {s["state"] for s in inside.status}
+    assert inside.do("stop") == {"was": "idle"}
+
+
+def test_one_long_command_at_a_time(inside: Inside, lesson: dict[str, Any]) -> None:
+    inside.do("render", row=lesson["rows"][0])
+    refused: list[Call] = []
+
+    def another(reply: dict[str, Any]) -> None:
+        if reply["reply"] == "status" and reply["phase"] == "Teaching" and not refused:
+            refused.append(inside.call("check", rows=lesson["rows"]))
+
+    inside.watch.append(another)
+    assert inside.do("teach", name="one", **lesson)["state"] == "finished"
+    with pytest.raises(WorkbenchError, match=r"A run is being taught \(one\)"):
+        refused[0].result(LIMIT)
+
+
+def test_check_puts_rows_side_by_side(inside: Inside, lesson: dict[str, Any]) -> None:
+    call = inside.call("check", rows=lesson["rows"], settings={"rollout": {"max_new_tokens": 8}}, n=5)
+    found = call.result(LIMIT)
+    assert [r for r in call.replies if r["reply"] == "progress"][-1] == {
+        "id": 1,
+        "reply": "progress",
+        "done": 5,
+        "of": 5,
+    }
+    assert len(found["rows"]) == 5 and found["base"]["n"] == 5 and found["verdict"] == "cannot"
+    assert set(found["rows"][0]) == {
+        "id", "question", "answer", "base", "teacher", "base_right", "teacher_right",
+    }  # fmt: skip
+    assert found["estimate_seconds"] > found["seconds"] > 0
+
+
+def test_a_run_can_be_looked_at(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    inside.do("teach", name="a", **lesson)
+    row = lesson["rows"][0]
+    told = inside.do("ask", messages=QUESTION, run="a", times=2, temperature=1.0)
+    assert [len(told["answers"][role]) for role in ("base", "teacher", "student")] == [2, 2, 2]
+    # The run knows this question's demonstration; an empty one takes it away.
+    assert row["demonstration"] in told["prompts"]["teacher"] and told["first_token_seconds"] > 0
+    bare = inside.do("ask", messages=QUESTION, run="a", demonstration="", temperature=1.0)
+    assert bare["prompts"]["teacher"] == bare["prompts"]["student"]
+    alone = inside.do("ask", messages=QUESTION, run="a", roles=["student"], times=2, temperature=1.0)
+    assert [a["text"] for a in alone["answers"]["student"]] == [a["text"] for a in told["answers"]["student"]]
+    sample = RolloutSample.from_dict(
+        inside.do("map", messages=QUESTION, run="a", text="The reply is mipa tolu.")["sample"]
+    )
+    assert len(sample.tokens) == len(sample.divergence) == len(sample.choices) and max(sample.divergence) > 0
+    assert "".join(sample.tokens).startswith("The reply is mipa tolu.")
+    held = inside.do("sit", run="a", what="held-out")["rows"]
+    assert {row["id"] for row in held} == {row.id for row in open_run("a", tmp_path / "runs").rows("held-out")}
+    probes = inside.do("sit", run="a", step=4, what="probes")["rows"]
+    assert len(probes) == 4 and all(row["teacher"] is None for row in probes)
+    path = inside.do("export", run="a", kind="adapter", destination=str(tmp_path / "out"))["path"]
+    assert inside.do("import_adapter", folder=path, name="again") == {"run": "again"}
+    assert open_run("again", tmp_path / "runs").summary()["state"] == "finished"
+    for step in (None, 0):
+        back = inside.do("ask", messages=QUESTION, run="again", step=step, roles=["student"], times=2, temperature=1.0,
+                         longest=8)  # fmt: skip
+        assert back["answers"]["student"][0]["text"] == told["answers"]["student"][0]["text"]
+
+
+def test_each_step_says_what_was_considered(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    inside.do("teach", name="a", **lesson)
+    steps = [e for e in open_run("a", tmp_path / "runs").log.read() if isinstance(e, Step)]
+    for sample in (sample for step in steps for sample in step.samples):
+        assert len(sample.choices) == len(sample.tokens)
+        for choice in sample.choices:
+            for pairs in (choice.student, choice.teacher):
+                shares = [p for _, p in pairs]
+                assert len(pairs) == 5 and shares == sorted(shares, reverse=True) and sum(shares) <= 1.003
+    assert from_dict(to_dict(steps[0])) == steps[0]
+
+
+@pytest.mark.parametrize(
+    ("do", "arguments", "said"),
+    [
+        ("resume", {"run": "../elsewhere"}, "cannot be a run's name"),
+        ("resume", {"run": "linked"}, "There is no run 'linked'"),
+        ("ask", {"messages": QUESTION, "run": "/etc"}, "cannot be a run's name"),
+        ("sit", {"run": "none"}, "There is no run 'none'"),
+        ("ask", {"messages": []}, "There is no question"),
+        ("ask", {"messages": [{"role": "user"}]}, "lacks its role"),
+        ("ask", {"messages": QUESTION, "roles": ["pupil"]}, "no role 'pupil'"),
+        ("ask", {"messages": QUESTION, "top_p": 0}, "top-p is 0"),
+        ("ask", {"messages": [{"role": "user", "content": "<|end|>"}]}, "border of a turn"),
+        ("map", {"messages": QUESTION, "text": ""}, "no answer to look at"),
+        ("check", {"rows": [{"question": "x"}]}, "Row 1 is not a row"),
+        ("check", {"rows": [{"prompt": "x"}], "settings": {"optimiser": {}}}, "Unknown settings"),
+        ("teach", {"name": "a/b", "rows": []}, "cannot be a run's name"),
+        ("teach", {"name": "a", "rows": [], "pace": 3}, "wrong arguments"),
+        ("load", {"model": "/no/such/folder"}, "There is no folder"),
+        ("export", {"run": "none", "kind": "adapter", "destination": "here"}, "not a whole path"),
+        ("import_adapter", {"folder": "/nowhere", "name": "b"}, "adapter_config.json"),
+        ("sing", {}, "There is no command 'sing'"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_what_is_wrong_is_said_and_the_worker_lives_on(
+    do: str, arguments: dict[str, Any], said: str, inside: Inside, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    for name in ("config.json", "demonstrations.jsonl"):
+        (elsewhere / name).write_text("{}")
+    (tmp_path / "runs" / "linked").symlink_to(elsewhere)
+    inside.do("render", row={"prompt": "x"})  # the first model is there
+    with pytest.raises(InputError) as failed:
+        inside.do(do, **arguments)
+    assert said in failed.value.problem + failed.value.advice
+    assert inside.do("ask", messages=QUESTION)["answers"]["base"][0]["tokens"] > 0
+
+
+def test_what_nobody_foresaw_is_said_too(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("of a kind")
+
+    monkeypatch.setattr("workbench.worker.asking.Asker.render", broken)
+    with pytest.raises(WorkbenchError, match="ZeroDivisionError: of a kind"):
+        inside.do("render", row={"prompt": "x"})
+    assert inside.do("stop") == {"was": "idle"}
+
+
+@pytest.fixture
+def process(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made = Worker(tmp_path / "runs", model=str(tiny_folder))
+    made.start()
+    yield made
+    made.close()
+
+
+def test_a_killed_worker_comes_back_and_loses_no_step(process: Worker, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    lesson = {**lesson, "settings": LONGER}
+    process.call("teach", name="whole", **lesson).result(LIMIT)
+    call = process.call("teach", name="killed", **lesson)
+    next(iter(call))
+    run = Run(tmp_path / "runs" / "killed")
+    while not checkpoints.all_steps(run.checkpoints):
+        assert not call.done()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="was teaching run killed"):
+        call.result(LIMIT)
+    status = process.wait(lambda s: s.alive and s.state == "idle", LIMIT)
+    assert status.restarts == 1 and "Resume" in (status.error or "")
+    assert process.call("resume", run="killed").result(LIMIT)["state"] == "finished"
+    same_run(tmp_path / "runs", "whole", "killed")
+
+
+def test_when_its_input_ends_it_saves_and_exits(tmp_path: Path, tiny_folder: Path, lesson: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "workbench.worker", "--runs", str(tmp_path), "--model", str(tiny_folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    assert process.stdin is not None and process.stdout is not None
+    forever = {**SETTINGS, "optim": {**SETTINGS["optim"], "steps": 100_000}}
+    teach = {**lesson, "settings": forever, "save_every": 1000, "evaluate_every": 1000}
+    process.stdin.write(to_line({"id": 1, "do": "teach", "name": "cut", **teach}))
+    process.stdin.flush()
+    run = Run(tmp_path / "cut")
+    for line in process.stdout:
+        if from_line(line).get("phase") == "Teaching":
+            break
+    while not any(isinstance(event, Step) for event in run.log.read()):
+        assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(LIMIT) == 0
+    process.stdout.close()
+    last = max(event.step for event in run.log.read() if isinstance(event, Step))
+    assert checkpoints.all_steps(run.checkpoints) == [last]
