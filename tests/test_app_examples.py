@@ -167,6 +167,12 @@ def test_a_table_that_is_behind_is_not_taken_over(desk: Desk) -> None:
     assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
 
 
+def test_a_file_that_is_dropped_on_the_table_changes_nothing(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    made = examples.edit_table(desk, [["1", "x", "y"], ["2", "x", "y"]], desk.drafts.edition, 1, False)
+    assert "Upload examples" in made[0] and len(made[1]["data"]) == 3 and desk.drafts.changes == 1
+
+
 def test_a_line_without_a_number_is_a_new_row_and_a_missing_one_is_no_deletion(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
     table, edition, *_ = examples.view(desk)

@@ -139,12 +139,12 @@ def verdict_html(desk: Desk) -> str:
     title = {"ready": "Good to teach.", "weak": "It can be taught, but look first.", "cannot": "Not like this."}
     if found.get("of") != desk.drafts.fingerprint():
         return (
-            '<div class="verdict verdict-old"><h3>Check again.</h3><p>The examples or settings have changed since the '
+            '<div class="verdict verdict-old"><h2>Check again.</h2><p>The examples or settings have changed since the '
             f"last check, which said: {shown(str(found.get('advice', '')), 2000)}</p></div>"
         )
     help_ = "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
     return (
-        f'<div class="verdict verdict-{escape(word)}"><h3>{escape(title.get(word, "Checked."))}</h3>'
+        f'<div class="verdict verdict-{escape(word)}"><h2>{escape(title.get(word, "Checked."))}</h2>'
         f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}</div>"
     )
 

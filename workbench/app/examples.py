@@ -19,6 +19,12 @@ from workbench.app.notes import note, wrong
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError, WorkbenchError
 
+# Gradio marks a column that is not to be edited by a label on an element that may have none, which axe finds serious.
+_MEND = """
+new MutationObserver(() => document.querySelectorAll('[aria-label="Static column"]').forEach(
+  place => place.removeAttribute('aria-label')
+)).observe(document.body, {childList: true, subtree: true});
+"""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _VIEW = 9
 _GUESS = "(guess)"
@@ -149,6 +155,10 @@ def edit_table(desk: Desk, table: list[list[Any]], edition: str, page: float, wr
     if edition != desk.drafts.edition:
         said = "The examples were changed elsewhere meanwhile, so this change was not taken. Here they are as they are."
         return [note(said, "wrong"), *view(desk, page, wrong_only)]
+    if any(len(line) != len(rows.HEADERS) for line in table):
+        # A file that is dropped on the table, or a column that was added to it.
+        said = "These are not the table's columns, so nothing was changed. Use Upload examples for a file."
+        return [note(said, "wrong"), *view(desk, page, wrong_only)]
     edited, new = rows.take(desk.drafts, table)
     if not edited and not new:
         return [gr.skip()] * (1 + _VIEW)
@@ -260,6 +270,7 @@ def build(desk: Desk, shared: Shared) -> None:
         "<p>Show the model what you want: questions, each with an answer somebody gave. Some are kept back, to test "
         "what it learned.</p>",
         padding=False,
+        js_on_load=_MEND,
     )
     with gr.Row():
         with gr.Column(min_width=280):

@@ -78,7 +78,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .note progress { vertical-align: middle; width: 12rem; max-width: 100%; }
 .verdict { padding: .6rem 1rem; border: 1px solid var(--border-color-primary); border-left-width: 8px;
   border-radius: 6px; color: var(--body-text-color); overflow-wrap: anywhere; }
-.verdict h3 { margin: 0 0 .2rem; font-size: 1.15rem; }
+.verdict h2 { margin: 0 0 .2rem; font-size: 1.15rem; }
 .verdict p { margin: .2rem 0; }
 .verdict-old { border-left-color: var(--neutral-400); }
 .verdict-ready { border-left-color: #15803d; }
