@@ -277,6 +277,8 @@ def test_states_in_words() -> None:
     assert words.state_sentence(a_run(200), None) == (
         "Finished after 200 steps. Skill went from 0% to 100%; 60% of what it knew is still right. Go on to Compare."
     )
+    imported: list[Event] = [RunStarted("x", "imported", "pocket", 0, 0, 0, 0, 0), RunEnded(0, 0.0)]
+    assert words.state_sentence(imported).startswith("Imported, so nothing was measured here.")
     assert words.state_sentence([], Status(alive=True, state="teaching", run="x", phase="Measuring"), run="x") == (
         "Measuring. Getting ready."
     )

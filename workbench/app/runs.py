@@ -26,7 +26,7 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row():
         goto = gr.Button("Open", variant="primary", size="md", min_width=110)
         further = gr.Button("Teach further on it", size="md", min_width=170)
-        same = gr.Button("Use its settings again", size="md", min_width=190)
+        same = gr.Button("Use its settings", size="md", min_width=190)
         delete = gr.Button("Delete", size="md", min_width=110)
         undo = gr.Button("Undo delete", interactive=False, size="md", min_width=130)
     with gr.Accordion("Rename, or note something", open=False), gr.Row(equal_height=False):
@@ -53,7 +53,7 @@ def build(desk: Desk, shared: Shared) -> None:
             "adapter_model.safetensors) for the model that is in memory. At most 20 MB.</p>",
             padding=False,
         )
-        file = gr.File(label="Zip file", file_types=[".zip"], type="filepath", file_count="single")
+        file = gr.File(label="Zip file", file_types=[".zip"], type="filepath", elem_id="runs-file")
         bring = gr.Button("Import")
     code.button(partial(code.runs, desk))
 

@@ -100,6 +100,9 @@ def table_html(desk: Desk) -> str:
     )
 
 
+_LONG = ' class="wb-long"'
+
+
 def _row(desk: Desk, record: dict[str, Any]) -> str:
     note = f'<div class="wb-note">{shown(record["note"], 120)}</div>' if record["note"] else ""
     state = record["state"]
@@ -120,7 +123,8 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
     ]
     here = ' aria-current="true"' if record["run"] == desk.drafts.run else ""
     first, *rest = cells
-    return f'<tr{here}><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'
+    cells = [f"<td{_LONG if place in (0, 5, 6) else ''}>{cell}</td>" for place, cell in enumerate(rest)]
+    return f'<tr{here}><th scope="row"{_LONG}>{first}</th>{"".join(cells)}</tr>'
 
 
 def _share(value: float | None) -> str:
@@ -270,7 +274,7 @@ def bring_in(desk: Desk, file: str | None, uploaded: str = "") -> str:
     stem = Path(uploaded or file).name.removesuffix(".zip")
     name = free_name(desk.runs, stem)
     with tempfile.TemporaryDirectory(prefix="workbench-import-") as place:
-        folder = Path(place) / "adapter"
+        folder = Path(place) / name  # the run's record calls its source so
         if zips.unpack(Path(file), folder) == "run":
             return zips.import_run(Path(file), desk.runs, name).name
         made = desk.worker.call("import_adapter", folder=str(folder), name=name).result(EXPORT_SECONDS)

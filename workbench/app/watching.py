@@ -44,9 +44,8 @@ def build(desk: Desk, shared: Shared) -> Watch:
         back = gr.Button("Stop and go back", variant="stop", min_width=160, scale=1)
     curves = gr.HTML(elem_id="curves", padding=False)
     answer = gr.HTML(elem_id="token-map", padding=False)
-    with gr.Row(equal_height=False):
-        follow = gr.Checkbox(True, label="Following the newest step", min_width=200, scale=1)
-        step = gr.Slider(1, 2, value=1, step=1, label="Step shown", min_width=280, scale=3, elem_id="teach-step")
+    follow = gr.Checkbox(True, label="Following the newest step")
+    step = gr.Slider(1, 2, value=1, step=1, label="Step shown", elem_id="teach-step")
     losses = gr.Checkbox(False, label="Show loss and agreement with the teacher")
     loss = gr.HTML(elem_id="losses", padding=False)
 
@@ -178,6 +177,8 @@ def _about(events: list[Event]) -> str:
     begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
     if begun is None:
         return ""
+    if not begun.steps:
+        return f'<span class="wb-muted">an adapter from elsewhere, on {escape(begun.model)}</span>'
     keep = f", {begun.keep} keep rows" if begun.keep else ""
     return (
         f'<span class="wb-muted">{escape(begun.method.upper())} on {escape(begun.model)}: {begun.teaching} examples '
@@ -197,7 +198,7 @@ def _bar(events: list[Event]) -> str:
 
 def curves_html(events: list[Event]) -> str:
     """Skill and retention over the steps."""
-    return skill_chart(events, _CURVE) if events else ""
+    return skill_chart(events, _CURVE) if steps_of(events) else ""
 
 
 def loss_html(events: list[Event], show: bool) -> str:

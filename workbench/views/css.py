@@ -58,6 +58,7 @@ CSS = f"""
 {_KL}
 .wb *{{box-sizing:border-box}}
 .wb b{{font-weight:600;color:inherit}}
+.wb span,.wb bdi{{color:inherit}}
 .wb .wb-muted,.wb .wb-note,.wb .wb-hint,.wb .wb-say{{color:var(--wb-muted,#57606a)}}
 .wb .wb-title{{font-weight:600;margin-bottom:.25rem}}
 .wb .wb-ask{{margin-bottom:.4rem;overflow-wrap:anywhere}}
@@ -125,7 +126,10 @@ CSS = f"""
   padding:.6rem .8rem}}
 .wb .wb-wide{{overflow-x:auto}}
 .wb tr[aria-current]{{background:var(--wb-bar,#e7eaee)}}
-.wb table{{border-collapse:collapse;width:100%;border:0;font-size:.92em}}
+.wb table,.wb thead,.wb tbody,.wb tr{{border:0}}
+.wb .wb-wide th,.wb .wb-wide td{{min-width:4rem;overflow-wrap:break-word}}
+.wb .wb-wide .wb-long{{min-width:8.5rem;overflow-wrap:anywhere}}
+.wb table{{border-collapse:collapse;width:100%;font-size:.92em}}
 .wb table th,.wb table td{{text-align:left;padding:.3rem .6rem;border:0;border-bottom:1px solid var(--wb-line,#d0d5dc);
   overflow-wrap:anywhere;vertical-align:top;color:var(--wb-text,#1a1a1a)}}
 """

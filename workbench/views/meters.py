@@ -8,7 +8,7 @@ from workbench.events import Checked, Evaluated, Event, Measure
 from workbench.views.text import escape, percent
 
 SKILL = "Skill: held-out questions right"
-RETENTION = "Retention: still right of what it knew"
+RETENTION = "Retention: what it still knows"
 
 
 def meter(

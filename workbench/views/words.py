@@ -98,6 +98,8 @@ def state_sentence(events: Sequence[Event], status: Said | None = None, run: str
             return f"Stopping: the state is being saved. {progress_sentence(events)}."
         phase = status.phase or "Teaching"
         return f"{phase}. {progress_sentence(events)}."
+    if is_finished(events) and not steps_of(events):
+        return "Imported, so nothing was measured here. Go on to Compare to ask it."
     if is_finished(events):
         return f"Finished after {step_of(events)} steps. {outcome_sentence(events)} Go on to Compare.".replace(
             "  ", " "
