@@ -39,7 +39,7 @@ from workbench import (
 from workbench.adapters import merge_adapter, save_adapter
 from workbench.training.scorer import Scorer
 
-USUAL: dict[str, Any] = {"steps": 600, "keep_share": 0.25}
+USUAL: dict[str, Any] = {"steps": 400, "keep_share": 0.25}
 TRIAL_STEPS = 100
 VARIANTS: dict[str, dict[str, Any]] = {
     "no keep rows": {"keep": "none"},
@@ -49,13 +49,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "share 0.4": {"keep_share": 0.4},
     "share 0.5": {"keep_share": 0.5},
     "most disturbed half": {"keep": "disturbed"},
-    "300 steps": {"steps": 300},
-    "1200 steps": {"steps": 1200},
+    "200 steps": {"steps": 200},
+    "800 steps": {"steps": 800},
     "half the learning rate": {"lr_times": 0.5},
     "twice the learning rate": {"lr_times": 2.0},
     "constant learning rate": {"schedule": "constant"},
     "rank 4": {"rank": 4, "alpha": 8},
     "rank 64": {"rank": 64, "alpha": 128},
+    "all linear layers": {"targets": "all-linear", "lr_times": 0.8},
     "base anchor 0.01": {"anchor": 0.01, "keep": "none"},
     "base anchor 0.1": {"anchor": 0.1, "keep": "none"},
 }

@@ -3,8 +3,8 @@
 On the bundled model, a language that it has never seen (Zorbic), then a second one on top (Pelan):
 
     sdft       SDFT with the default settings
-    sft        SFT on the same demonstrations, its learning rate and steps chosen on a validation split (the sweep is
-               in the output)
+    sft        SFT on the same demonstrations, its learning rate, steps and adapted layers chosen on a validation split
+               (the sweep is in the output)
     sdft_keep  SDFT with keep rows: generic questions, none of the probes
     sft_keep   SFT with the same keep rows and the base's own answers
     sequence   Pelan taught on the model that was taught Zorbic with keep rows; `without` keeps nothing, `with` keeps
@@ -29,24 +29,25 @@ from teaching import DATA, as_keep, data, generic_keep, in_processes, machine, m
 
 from workbench import POCKET, load, read, sdft, sft, split
 
-SFT_RATES = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
-SFT_STEPS = (200, 400, 800)
-SECOND = {"steps": 600, "keep_share": 0.25}
+SFT_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
+SFT_STEPS = (200, 500)
+SFT_TARGETS = ("gate_proj,up_proj", "all-linear")
+SECOND = {"steps": 400, "keep_share": 0.25}
 """Of the second language: a longer run with more keep rows (benchmarks/keep_rows.py says why)."""
 
 
-def tuning_run(rate: float, steps: int) -> dict[str, Any]:
+def tuning_run(rate: float, steps: int, targets: str) -> dict[str, Any]:
     """SFT with these settings on part of seed 0's teaching rows, scored on the rest of them."""
     outer = split(read(DATA / "zorbic.jsonl").rows, seed=0)
     inner = split(outer.teaching, held_out=0.25, seed=0)
-    taught = teach(sft, load(POCKET), inner, settings(0, lr=rate, steps=steps))
-    return {"lr": rate, "steps": steps, "validation": taught.skill, "retention": taught.retention}
+    taught = teach(sft, load(POCKET), inner, settings(0, lr=rate, steps=steps, targets=targets))
+    return {"lr": rate, "steps": steps, "targets": targets, "validation": taught.skill, "retention": taught.retention}
 
 
-def lesson_run(name: str, seed: int, rate: float, steps: int) -> dict[str, Any]:
-    """One method on Zorbic with this seed; rate and steps are SFT's."""
+def lesson_run(name: str, seed: int, **tuned: Any) -> dict[str, Any]:
+    """One method on Zorbic with this seed; `tuned` is SFT's learning rate, steps and layers."""
     keep = generic_keep() if name.endswith("keep") else []
-    chosen = settings(seed, lr=rate, steps=steps) if name.startswith("sft") else settings(seed)
+    chosen = settings(seed, **tuned) if name.startswith("sft") else settings(seed)
     method = sft if name.startswith("sft") else sdft
     return teach(method, load(POCKET), data("zorbic", seed), chosen, keep).figures()
 
@@ -69,10 +70,10 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
     kind, *rest = task
     torch.set_num_threads(1)
     if kind == "tune":
-        return tuning_run(float(rest[0]), int(rest[1]))
+        return tuning_run(float(rest[0]), int(rest[1]), rest[2])
     if kind == "sequence":
         return sequence_run(int(rest[0]))
-    return lesson_run(kind, int(rest[0]), float(rest[1]), int(rest[2]))
+    return lesson_run(kind, int(rest[0]), lr=float(rest[1]), steps=int(rest[2]), targets=rest[3])
 
 
 def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -95,13 +96,13 @@ def main() -> None:
         return
     seeds = range(options.seeds)
     # Time is taken first, with all cores to itself.
-    alone = lesson_run("sdft", 0, 0, 0)
+    alone = lesson_run("sdft", 0)
     say(f"SDFT alone on {torch.get_num_threads()} cores: {alone['seconds']:.0f} s")
-    tuning = [("tune", str(rate), str(steps)) for steps in SFT_STEPS for rate in SFT_RATES]
+    tuning = [("tune", str(r), str(n), t) for n in SFT_STEPS for r in SFT_RATES for t in SFT_TARGETS]
     sweep = in_processes(__file__, tuning, options.jobs)
     # Equal skill: the one that forgets less.
     best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
-    tuned = (str(best["lr"]), str(best["steps"]))
+    tuned = (str(best["lr"]), str(best["steps"]), best["targets"])
     runs: dict[str, list[dict[str, Any]]] = {}
     for name in ("sdft", "sft", "sft_keep"):
         runs[name] = in_processes(__file__, [(name, str(seed), *tuned) for seed in seeds], options.jobs)

@@ -183,8 +183,13 @@ GROUPS: dict[str, Any] = {
 """The groups by name, in the order in which they are shown."""
 
 POCKET_DEFAULTS: dict[str, dict[str, Any]] = {
-    "optim": {"steps": 200, "lr": 5e-3},
+    "lora": {"targets": "gate_proj,up_proj"},
+    "optim": {"steps": 200, "lr": 1e-3},
     "rollout": {"max_new_tokens": 32},
     "divergence": {"skip_tokens": 0},
 }
-"""Where the bundled model's defaults differ: it is small, answers in a sentence and has no preface to skip."""
+"""Where the bundled model's defaults differ: it is small, answers in a sentence and has no preface to skip.
+
+Its adapter sits where the MLP layers decide which facts apply, and leaves attention and what those facts say alone:
+of all places that disturbs least of what the model knew (docs/pocket.md).
+"""
