@@ -21,13 +21,14 @@ from workbench.errors import InputError, WorkbenchError
 from workbench.events import Evaluated, Measure, RunEnded, Step
 from workbench.runs.folder import create
 from workbench.runs.log import EventWriter
-from workbench.settings import GROUPS
+from workbench.settings import GROUPS, POCKET_DEFAULTS
 from workbench.views.words import is_finished, step_of
 from workbench.worker import Worker
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202e" + "a" * 100_000
 KEYS = [(group, name) for group, kind in GROUPS.items() for name in kind.__dataclass_fields__]
+RATE = POCKET_DEFAULTS["optim"]["lr"]
 MORE = [key for key in KEYS if key not in fields.FIRST]
 
 Open = Callable[..., Desk]
@@ -58,7 +59,7 @@ def at(tmp_path: Path, rows: list[Demonstration]) -> Iterator[Open]:
 
 def pressed(desk: Desk, name: str = "", **typed: Any) -> list[Any]:
     """Press Start teaching with the form as it is drawn."""
-    first = {"steps": 20, "rate": "0.005", "keep": True, "share": 0.2, "every": 5, "save": 5}
+    first = {"steps": 20, "rate": f"{RATE:g}", "keep": True, "share": 0.2, "every": 5, "save": 5}
     first |= {name: typed[name] for name in first if name in typed}
     more = [typed.get(key[1], fields.shown(desk, key)) for key in MORE]
     return teach.press_start(desk, MORE, name, typed.get("method", "sdft"), teach.PLAIN, *first.values(), *more)[:3]
@@ -313,7 +314,7 @@ def test_the_form_follows_the_draft_but_not_under_a_typing_hand(at: Open) -> Non
     cursor: dict[str, Any] = {}
     first = teach.poll_form(desk, MORE, cursor)
     assert first[0] == 20 and len(first) == 8 + len(MORE)
-    assert first[1]["value"] == "as usual (0.005)"
+    assert first[1]["value"] == f"as usual ({RATE:g})"
     assert all(is_skip(value) for value in teach.poll_form(desk, MORE, cursor))
     desk.drafts.set_setting("lora", "rank", 4)
     changed = [i for i, value in enumerate(teach.poll_form(desk, MORE, cursor)) if not is_skip(value)]
