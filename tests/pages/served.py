@@ -1,0 +1,164 @@
+"""A workbench in a process of its own, and what a person does with its pages in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FAKE = [sys.executable, str(ROOT / "tests" / "fake_worker.py")]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT = 60_000
+"""Milliseconds: the machine may be busy with other tests."""
+TABS = ("Examples", "Check", "Teach", "Compare", "Runs", "Model")
+
+
+class Served:
+    """The app with its runs in `runs`, on a free port, until the end of the block.
+
+    Args:
+        worker: how to start the worker; None for the real one.
+        hold: the step at which the fake worker waits until it is stopped.
+    """
+
+    def __init__(self, runs: Path, worker: list[str] | None = None, hold: int | None = None) -> None:
+        program = (
+            "from pathlib import Path\nfrom workbench.app.server import Options, serve\n"
+            f"serve(Options(Path({str(runs)!r}), port=0, worker={worker!r}))"
+        )
+        # Away from the terminal of the tests, and with its own copy of their settings.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        if hold is not None:
+            environment["FAKE_HOLD_AT"] = str(hold)
+        self.runs = runs
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert "http://" in line, "the server did not start"
+        self.address = line.split()[-1]
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def worker_pid(self) -> int:
+        """The process that owns the model."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        found = {int(child) for listed in children for child in listed.read_text().split()}
+        assert len(found) == 1, found
+        return found.pop()
+
+
+@dataclass
+class Visit:
+    """A page of the app in a browser; notes what went wrong in it and whom it asked for anything."""
+
+    page: Page
+    context: BrowserContext
+    address: str
+    errors: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+    @classmethod
+    def to(cls, browser: Browser, address: str, **options: Any) -> Visit:
+        """Open the app in a new window."""
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(WAIT)
+        visit = cls(context.new_page(), context, address)
+        own = urlsplit(address).netloc
+
+        def asked(request: Request) -> None:
+            where = urlsplit(request.url)
+            if where.scheme not in ("data", "blob") and where.netloc != own:
+                visit.elsewhere.append(request.url)
+
+        context.on("request", asked)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.on("dialog", lambda dialog: visit.errors.append(dialog.message) or dialog.accept())
+        visit.page.goto(address)
+        visit.ready()
+        return visit
+
+    def close(self) -> None:
+        """Close the window; the page must have made no error and asked no other host for anything."""
+        self.context.close()
+        assert not self.elsewhere, self.elsewhere
+        assert not self.errors, self.errors
+
+    def ready(self) -> None:
+        """Wait until the page is there and the model is loaded."""
+        expect(self.at("#status")).to_contain_text("Ready.", timeout=WAIT)
+
+    def tab(self, name: str) -> None:
+        """Go to a tab."""
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true", timeout=WAIT)
+
+    def at(self, selector: str) -> Locator:
+        """What a selector names."""
+        return self.page.locator(selector)
+
+    def button(self, name: str) -> Locator:
+        """A button that can be seen, by its name."""
+        return self.page.get_by_role("button", name=name, exact=True).locator("visible=true")
+
+    def press(self, name: str) -> None:
+        """Press a button that can be seen, as soon as it can be pressed."""
+        self.button(name).first.click()
+
+    def says(self, selector: str, words: str | re.Pattern[str]) -> None:
+        """Wait until a part of the page says something."""
+        expect(self.at(selector)).to_contain_text(words, timeout=WAIT)
+
+    def use_set(self) -> None:
+        """Choose the first sample set."""
+        self.tab("Examples")
+        self.press("Use this set")
+        self.says("#steps", "140 teach, 60 kept back")
+
+    def start(self, steps: int, name: str = "") -> None:
+        """Teach what is loaded."""
+        self.tab("Teach")
+        # The form fills itself in when the tab comes into view; a number typed before that would be overwritten.
+        expect(self.button("Start teaching")).to_be_enabled(timeout=WAIT)
+        self.type("How long (steps)", str(steps))
+        if name:
+            self.type("Name of the run", name)
+        self.press("Start teaching")
+
+    def type(self, label: str, text: str) -> None:
+        """Write into a field and leave it."""
+        box = self.page.get_by_label(label, exact=True).locator("visible=true").first
+        box.fill(text)
+        box.blur()
+        expect(box).to_have_value(text, timeout=WAIT)
