@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "share 0.5": {"keep_share": 0.5},
     "most disturbed half": {"keep": "disturbed"},
     "200 steps": {"steps": 200},
-    "800 steps": {"steps": 800},
+    "1000 steps": {"steps": 1000},
     "half the learning rate": {"lr_times": 0.5},
     "twice the learning rate": {"lr_times": 2.0},
     "constant learning rate": {"schedule": "constant"},

@@ -1,0 +1,66 @@
+"""Where the adapter sits, and what that costs: python benchmarks/placement.py --seeds 1 --json
+
+SDFT on Zorbic without keep rows. Each row changes the layers that are adapted, with learning rates that suit them, or
+the divergence. `skill` is of the held-out questions, `retention` of the probes known before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from teaching import data, in_processes, machine, say, settings, teach
+
+from workbench import POCKET, load, sdft
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gate and up (the default)": {},
+    "gate and up, rank 64": {"rank": 64, "alpha": 128, "lr": 5e-4},
+    "all linear layers": {"targets": "all-linear", "lr": 8e-4},
+    "all linear layers, half the learning rate": {"targets": "all-linear", "lr": 4e-4, "steps": 400},
+    "attention": {"targets": "q_proj,k_proj,v_proj,o_proj", "steps": 400},
+    "gate, up and down": {"targets": "gate_proj,up_proj,down_proj"},
+    "down": {"targets": "down_proj", "steps": 400},
+    "gate and up, reverse KL": {"divergence": "reverse", "steps": 400},
+}
+
+
+def perform(task: Sequence[str]) -> dict[str, Any]:
+    """One lesson, in this process."""
+    torch.set_num_threads(1)
+    name, seed = task
+    return teach(sdft, load(POCKET), data("zorbic", int(seed)), settings(int(seed), **VARIANTS[name])).figures()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        print("\n" + json.dumps(perform(options.task)))
+        return
+    tasks = [(name, str(seed)) for name in VARIANTS for seed in range(options.seeds)]
+    found = in_processes(__file__, tasks, options.jobs)
+    runs = {name: found[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(VARIANTS)}
+    middle = {
+        name: {key: round(statistics.median(run[key] for run in each), 4) for key in ("skill", "retention")}
+        for name, each in runs.items()
+    }
+    if options.json:
+        print(json.dumps({"placement": middle, "runs": runs, "seeds": options.seeds, "machine": machine()}))
+        return
+    for name, row in middle.items():
+        say(f"{name:44}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
