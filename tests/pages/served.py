@@ -158,7 +158,7 @@ class Visit:
 
     def type(self, label: str, text: str) -> None:
         """Write into a field and leave it."""
-        box = self.page.get_by_label(label, exact=True).locator("visible=true").first
+        box = self.page.get_by_label(label).locator("visible=true").first
         box.fill(text)
         box.blur()
         expect(box).to_have_value(text, timeout=WAIT)
