@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.command import QUICK, call
 from workbench.adapters import save_adapter
@@ -49,8 +50,8 @@ def made(runs: Path, name: str, *, ended: bool = True, right: float = 0.95) -> R
 def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is written on a wide screen."""
     text = io.StringIO()
-    monkeypatch.setattr(screen.console, "file", text)
-    monkeypatch.setattr(screen.console, "width", 160)
+    # Another console, not another file in this one: undone, it would hold on to what was standard error by then.
+    monkeypatch.setattr(screen, "console", Console(file=text, width=160, highlight=False, soft_wrap=True))
     return text
 
 
