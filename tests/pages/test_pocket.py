@@ -1,0 +1,61 @@
+"""What a newcomer does first, with the real pocket model; and what a killed worker leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.pages.served import WAIT, Served, Visit
+from tests.waiting import until
+from workbench.runs import open_run
+
+
+@pytest.fixture(scope="module")
+def served(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app with the real worker."""
+    with Served(tmp_path_factory.mktemp("pocket") / "runs") as made:
+        yield made
+
+
+def teach(visit: Visit, steps: int, name: str = "") -> None:
+    """Start teaching for these many steps."""
+    visit.tab("Teach")
+    visit.start(steps, name)
+
+
+def test_the_five_clicks(visit: Visit) -> None:
+    visit.use_set()
+    visit.tab("Check")
+    visit.press("Check the teacher")
+    visit.says("#verdict", "Good to teach.")
+    teach(visit, 4)
+    visit.says("#status", "Teaching zorbic")
+    visit.says("#teach-state", "Finished after 4 steps.")
+    for meter in ("#skill", "#retention"):
+        visit.says(meter, "%")
+    expect(visit.at("#token-map .tk").first).to_be_attached(timeout=WAIT)
+    visit.tab("Compare")
+    expect(visit.page.get_by_label("Student of run")).to_have_value("zorbic", timeout=WAIT)
+    visit.type("Question", "How do you say red ball in Zorbic?")
+    visit.press("Ask all three")
+    for role in ("base", "teacher", "student"):
+        visit.says(f"#answer-{role} .wb-note", "token")
+
+
+def test_a_killed_worker_is_told_of_and_its_run_goes_on(visit: Visit, served: Served) -> None:
+    visit.use_set()
+    teach(visit, 40, "killed")
+    visit.says("#teach-state", "of 40")
+    os.kill(served.worker_pid(), signal.SIGKILL)
+    visit.says("#status", "was killed (signal 9")
+    visit.says("#status", "It was teaching run killed")
+    visit.says("#status", "Resume goes on from the run's last checkpoint")
+    expect(visit.button("Resume")).to_be_enabled(timeout=WAIT)
+    visit.press("Resume")
+    visit.says("#teach-state", "Finished after 40 steps.")
+    visit.says("#status", "Ready.")
+    until(lambda: open_run("killed", served.runs).summary()["state"] == "finished")
