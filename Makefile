@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup app lesson test lint format benchmark clean
+.PHONY: help setup app screenshots lesson test lint format benchmark clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ lint: setup  ## lint and types only
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: setup  ## picture every page of the workbench; needs chromium
+	$(BIN)/python docs/screenshots.py docs/pages
 
 benchmark: setup  ## the figures of the README
 	$(BIN)/python benchmarks/against_trl.py

@@ -1,0 +1,72 @@
+"""Picture the pages of the workbench from a real run: python docs/screenshots.py docs/pages
+
+Starts the app on the bundled model with runs in a temporary folder, goes through the five clicks in Debian's Chromium,
+and saves each page in light, dark and at the width of a phone. Needs the test extra.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.pages.served import CHROMIUM, FLAGS, TABS, WAIT, Served, Visit  # noqa: E402
+
+STEPS = "320"
+LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (390, "light")}
+
+
+def go_through(browser: Browser, address: str) -> None:
+    """The five clicks, up to a question asked of all three."""
+    visit = Visit.to(browser, address)
+    visit.use_set()
+    visit.tab("Check")
+    visit.press("Check the teacher")
+    visit.says("#verdict", "Good to teach.")
+    visit.start(int(STEPS), "zorbic")
+    expect(visit.at("#teach-state")).to_contain_text("Finished after", timeout=3 * WAIT)
+    visit.tab("Compare")
+    expect(visit.page.get_by_label("Student of run")).to_have_value("zorbic", timeout=WAIT)
+    visit.context.close()
+
+
+def picture(browser: Browser, address: str, look: str, folder: Path) -> None:
+    """Every page in one look."""
+    width, scheme = LOOKS[look]
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"{address}?__theme={scheme}")
+    expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
+    for tab in TABS:
+        page.get_by_role("tab", name=tab, exact=True).click()
+        if tab == "Compare":
+            _ask(page)
+        page.wait_for_timeout(2500)  # two polls, so that everything on the tab is up to date
+        page.screenshot(path=folder / f"{tab.lower()}-{look}.png", full_page=True)
+    context.close()
+
+
+def _ask(page: Page) -> None:
+    page.get_by_label("Question").locator("visible=true").first.fill("Translate hot cloud into Zorbic.")
+    page.get_by_role("button", name="Ask all three", exact=True).locator("visible=true").first.click()
+    expect(page.locator("#answer-student")).to_contain_text("token", timeout=WAIT)
+
+
+def main() -> None:
+    """Make all pictures."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as runs, Served(Path(runs) / "runs") as served, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        go_through(browser, served.address)
+        for look in LOOKS:
+            picture(browser, served.address, look, folder)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
