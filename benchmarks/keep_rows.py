@@ -11,9 +11,7 @@ without them disturbs most, by KL), steps, learning rate and its schedule, LoRA 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from teaching import as_keep, data, generic_keep, in_processes, machine, say, settings, skill_on, teach
+from teaching import arguments, as_keep, data, generic_keep, in_processes, machine, say, settings, skill_on, teach
 
 from workbench import (
     POCKET,
@@ -112,12 +110,8 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser = arguments(__doc__, seeds=1)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help="some of the variants")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
         print("\n" + json.dumps(perform(options.task)))

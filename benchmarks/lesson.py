@@ -17,15 +17,26 @@ questions answered right; retention is the share of the probes known before that
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from teaching import DATA, as_keep, data, generic_keep, in_processes, machine, merged, say, settings, skill_on, teach
+from teaching import (
+    DATA,
+    arguments,
+    as_keep,
+    data,
+    generic_keep,
+    in_processes,
+    machine,
+    merged,
+    say,
+    settings,
+    skill_on,
+    teach,
+)
 
 from workbench import POCKET, load, read, sdft, sft, split
 
@@ -84,12 +95,8 @@ def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = arguments(__doc__, seeds=5)
     parser.add_argument("--sequence-seeds", type=int, help="of the two languages in a row (default: as --seeds)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
         print("\n" + json.dumps(perform(options.task)))

@@ -6,15 +6,13 @@ the divergence. `skill` is of the held-out questions, `retention` of the probes 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from teaching import data, in_processes, machine, say, settings, teach
+from teaching import arguments, data, in_processes, machine, say, settings, teach
 
 from workbench import POCKET, load, sdft
 
@@ -39,11 +37,7 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    parser = arguments(__doc__, seeds=1)
     options = parser.parse_args()
     if options.task:
         print("\n" + json.dumps(perform(options.task)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from workbench import (
     Settings,
     Split,
     Step,
+    decoder_for,
     load,
     make_roles,
     read,
@@ -112,7 +114,7 @@ def measured(roles: Roles, held_out: Sequence[Demonstration], chosen: Settings, 
     prompts = Prompts(loaded.tokenizer)
     exam = Exam(loaded, prompts, held_out, longest=longest)
     # Against the bundled model itself, not against what an earlier lesson left of it.
-    original = make_roles(load(POCKET), chosen.lora).base_decoder
+    original = decoder_for(load(POCKET).model)
     retention = Retention(loaded, original, prompts, read_bundled(loaded), longest=longest)
     now = retention.exam.sit(roles.student_decoder)
     known = [
@@ -172,6 +174,16 @@ def in_processes(script: str, tasks: Sequence[Sequence[str]], jobs: int) -> list
 
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(run, tasks))
+
+
+def arguments(doc: str | None, seeds: int) -> argparse.ArgumentParser:
+    """The flags that these benchmarks share."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    return parser
 
 
 def machine() -> dict[str, Any]:
