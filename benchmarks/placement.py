@@ -16,14 +16,17 @@ from teaching import arguments, data, in_processes, machine, say, settings, teac
 
 from workbench import POCKET, load, sdft
 
+NARROW: dict[str, Any] = {"rank": 16, "alpha": 32}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "gate and up (the default)": {},
-    "gate and up, rank 64": {"rank": 64, "alpha": 128, "lr": 5e-4},
-    "all linear layers": {"targets": "all-linear", "lr": 8e-4},
-    "all linear layers, half the learning rate": {"targets": "all-linear", "lr": 4e-4, "steps": 400},
-    "attention": {"targets": "q_proj,k_proj,v_proj,o_proj", "steps": 400},
-    "gate, up and down": {"targets": "gate_proj,up_proj,down_proj"},
-    "down": {"targets": "down_proj", "steps": 400},
+    "gate and up, rank 32 (the default)": {},
+    "gate and up, rank 16": {**NARROW, "lr": 9e-4},
+    "gate and up, rank 64": {"rank": 64, "alpha": 128, "lr": 4e-4},
+    "gate and up, 240 steps": {"steps": 240},
+    "all linear layers": {**NARROW, "targets": "all-linear", "lr": 8e-4},
+    "all linear layers, half the learning rate": {**NARROW, "targets": "all-linear", "lr": 4e-4, "steps": 400},
+    "attention": {**NARROW, "targets": "q_proj,k_proj,v_proj,o_proj", "lr": 9e-4, "steps": 400},
+    "gate, up and down": {**NARROW, "targets": "gate_proj,up_proj,down_proj", "lr": 9e-4},
+    "down": {**NARROW, "targets": "down_proj", "lr": 9e-4, "steps": 400},
     "gate and up, reverse KL": {"divergence": "reverse", "steps": 400},
 }
 
