@@ -49,14 +49,14 @@ def token_divergence(
     student, teacher = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
     if 0 < top_k < student.shape[-1]:
         chosen = (teacher if support == "teacher" else student).detach().topk(top_k, dim=-1).indices
-        student, teacher = (_restrict(p.gather(-1, chosen), tail) for p in (student, teacher))
-    entries = _entries(student, teacher, kind, beta)
+        student, teacher = (restrict(p.gather(-1, chosen), tail) for p in (student, teacher))
+    entries = entries_of(student, teacher, kind, beta)
     if clip is not None:
         entries = entries.clamp(max=clip)
     return entries.sum(-1)
 
 
-def _restrict(log_p: Tensor, tail: bool) -> Tensor:
+def restrict(log_p: Tensor, tail: bool) -> Tensor:
     """Log-probabilities [..., K] made to sum to one: by a tail bucket [..., K + 1], or by renormalising."""
     log_mass = log_p.logsumexp(-1, keepdim=True)
     if not tail:
@@ -64,7 +64,7 @@ def _restrict(log_p: Tensor, tail: bool) -> Tensor:
     return torch.cat([log_p, torch.log(-torch.expm1(log_mass.clamp(max=_LEAST_TAIL)))], -1)
 
 
-def _entries(student: Tensor, teacher: Tensor, kind: Kind, beta: float) -> Tensor:
+def entries_of(student: Tensor, teacher: Tensor, kind: Kind, beta: float) -> Tensor:
     """What each vocabulary entry adds to the divergence; arguments are log-probabilities."""
     if kind == "forward":
         return teacher.exp() * (teacher - student)

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from workbench.decoding.generic import ModelDecoder
+from workbench.decoding.head import Head, Predictions, head_of
 from workbench.decoding.packed import PackedDecoder, inner_model, supports
 from workbench.decoding.stacked import StackedDecoder, stackable
-from workbench.decoding.training_pass import Tape, training_logits
+from workbench.decoding.training_pass import Tape, training_hidden, training_logits
 
 # Packing keeps a second copy of the weights. Up to this many bytes that is cheap next to what it saves.
 PACK_AT_MOST = 1_000_000_000
@@ -21,12 +22,16 @@ PACK_AT_MOST = 1_000_000_000
 __all__ = [
     "Cache",
     "Decoder",
+    "Head",
     "ModelDecoder",
     "PackedDecoder",
+    "Predictions",
     "StackedDecoder",
     "Tape",
     "decoder_for",
+    "head_of",
     "stackable",
+    "training_hidden",
     "training_logits",
 ]
 
@@ -46,6 +51,9 @@ class Decoder(Protocol):
 
     def forward(self, ids: Tensor, mask: Tensor | None, cache: Any, keep: int = 1) -> Tensor:
         """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T], which join the cache."""
+
+    def forward_hidden(self, ids: Tensor, mask: Tensor | None, cache: Any, keep: int = 1) -> Tensor:
+        """The same before the head: hidden states [B, keep, D], after the last norm."""
 
     def refresh(self) -> None:
         """Take notice that the adapter has changed."""

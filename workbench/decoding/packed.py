@@ -179,7 +179,19 @@ class PackedDecoder:
         keep: int = 1,
         record: list[tuple[Tensor, Tensor, Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T], which are added to `cache`.
+        """Logits [B, keep, V] of the last `keep` of the new tokens; see `forward_hidden`."""
+        return F.linear(self.forward_hidden(ids, mask, cache, keep, record), self.head)
+
+    @torch.no_grad()
+    def forward_hidden(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        cache: KeyValues,
+        keep: int = 1,
+        record: list[tuple[Tensor, Tensor, Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """What the head is given [B, keep, D] at the last `keep` of the new tokens `ids` [B, T], which join `cache`.
 
         `mask` [B, T] is 1 on real tokens and 0 on padding (None: all real). `record` takes what the projections of
         each layer gave (see training_pass.py).
@@ -219,8 +231,7 @@ class PackedDecoder:
             x = x + down
             if record is not None:
                 record.append((qkv, out, gate_up, down))
-        x = F.rms_norm(x[:, new - keep :], x.shape[-1:], self.final_norm, self.epsilon)
-        return F.linear(x, self.head)
+        return F.rms_norm(x[:, new - keep :], x.shape[-1:], self.final_norm, self.epsilon)
 
     def heads_of(self, layer: _Layer, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, T, H, D], keys and values [B, T, G, D] of a packed projection; q and k normed and rotated.

@@ -74,7 +74,18 @@ def training_logits(
     answer_ids: Tensor,
     tape: Tape | None = None,
 ) -> Tensor:
-    """Logits [B, T, V] of each answer token, differentiable in the LoRA factors that `decoder` was packed from.
+    """Logits [B, T, V] of each answer token; see `training_hidden`."""
+    return F.linear(training_hidden(decoder, prompt_ids, prompt_mask, answer_ids, tape), decoder.head)
+
+
+def training_hidden(
+    decoder: PackedDecoder,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    answer_ids: Tensor,
+    tape: Tape | None = None,
+) -> Tensor:
+    """What the head is given [B, T, D] at each answer token, differentiable in the LoRA factors of `decoder`.
 
     Args:
         decoder: packed weights, refreshed since the last update.
@@ -114,7 +125,7 @@ def training_logits(
         x = x + layer.down.train(F.silu(gate) * up, down)
     last = x[:split].view(prompts, width, -1)[:, -1][each]
     scored = torch.cat([last[:, None], x[split:].view(read, count, -1).transpose(0, 1)], 1)
-    return F.linear(F.rms_norm(scored, scored.shape[-1:], decoder.final_norm, decoder.epsilon), decoder.head)
+    return F.rms_norm(scored, scored.shape[-1:], decoder.final_norm, decoder.epsilon)
 
 
 def _attend(decoder: PackedDecoder, qkv: list[Tensor], bias: Tensor | None) -> Tensor:
