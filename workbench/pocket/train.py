@@ -45,7 +45,19 @@ _SAVE_EVERY = 500
 _WARMUP = 200
 
 
-def make_model(tokenizer: Any, seed: int) -> Any:
+def shape(heads: int, layers: int) -> dict[str, int]:
+    """`SHAPE` with other numbers of query heads, which fix the width, and layers."""
+    width = heads * SHAPE["head_dim"]
+    return SHAPE | {
+        "hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(1, heads // 2),
+    }
+
+
+def make_model(tokenizer: Any, seed: int, sizes: dict[str, int] = SHAPE) -> Any:
     """An untrained model."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -56,7 +68,7 @@ def make_model(tokenizer: Any, seed: int) -> Any:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **SHAPE,
+        **sizes,
     )
     model = Qwen3ForCausalLM(config)
     model.generation_config.do_sample = False
@@ -218,6 +230,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=64, help="documents a batch")
     parser.add_argument("--lr", type=float, default=2e-3, help="learning rate at its highest")
     parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--heads", type=int, default=6, help="query heads, an even number; the width is 32 of each")
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 products, for processors that have them")
     parser.add_argument("--compile", action="store_true", help="compile the model first; needs a C++ compiler")
@@ -231,13 +246,13 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = _options()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(options.threads)
     if options.resume:
         tokenizer = AutoTokenizer.from_pretrained(options.out)
         model = AutoModelForCausalLM.from_pretrained(options.out, use_safetensors=True, dtype=torch.float32)
     else:
         tokenizer = build(options.seed)
-        model = make_model(tokenizer, options.seed)
+        model = make_model(tokenizer, options.seed, shape(options.heads, options.layers))
     optimizer = make_optimizer(model, options.lr, options.weight_decay)
     progress = take_up(optimizer, options.out) if options.resume else Progress()
     # An interrupted run goes on with documents that it has not read.
