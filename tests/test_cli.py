@@ -163,6 +163,42 @@ def test_teaching_on_a_run_starts_where_it_ended(
     assert both.peft_config["default"].r == 32
 
 
+def test_the_model_before_any_lesson_can_teach_the_second_one(
+    capsys: pytest.CaptureFixture[str], taught: dict[str, Any], data: Path, probes: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from workbench.runs import open_run
+    from workbench.runs.session import student_at
+    from workbench.sampling import pad_left
+
+    model = json.loads((Path(taught["run"]) / "config.json").read_text())["model"]
+    status, _, _ = call(
+        capsys, "teach", data, "--on", "rows", "--name", "second", "--probes", probes, "--runs", tmp_path / "runs",
+        "--teacher", "original", *QUICK,
+    )  # fmt: skip
+    assert status == 0
+    roles = student_at(open_run("second", tmp_path / "runs"))
+    ids, mask = pad_left([[1, 5, 6, 7, 2]], 0)
+    logits = {}
+    for kind in ("base", "original"):
+        decoder = roles.teacher_decoder(kind)
+        logits[kind] = decoder.forward(ids, mask, decoder.allocate(1, 5))[:, -1]
+    plain = AutoModelForCausalLM.from_pretrained(model)(input_ids=ids).logits[:, -1]
+    torch.testing.assert_close(logits["original"], plain, rtol=1e-4, atol=1e-4)
+    assert float((logits["base"] - plain).abs().max()) > 1e-3  # the base has learned the first lesson
+
+
+def test_the_bundled_model_goes_on_under_its_original_self() -> None:
+    from workbench.settings import POCKET_DEFAULTS, Settings, own_defaults
+
+    assert own_defaults(False, True) == {}
+    assert own_defaults(True) == POCKET_DEFAULTS
+    assert Settings.from_dict(own_defaults(True, True)).teacher.teacher == "original"
+    assert Settings.from_dict(own_defaults(True, True)).optim == Settings.from_dict(POCKET_DEFAULTS).optim
+
+
 def test_help_is_quick_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out

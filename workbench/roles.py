@@ -11,18 +11,19 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from workbench.decoding import Decoder, decoder_for
+from workbench.decoding import Decoder, Head, decoder_for, head_of
 from workbench.errors import InputError
 from workbench.models import LoadedModel
 from workbench.settings import LoraSettings
 
-TeacherKind = Literal["base", "ema", "live"]
+TeacherKind = Literal["base", "original", "ema", "live"]
 
 
 @dataclass
@@ -33,19 +34,27 @@ class Roles:
         loaded: the base model with its tokenizer.
         student: a PEFT model over the base's weights, always in evaluation mode (the adapter has no dropout).
         lora: how the adapter was made.
-        before: the adapter of the run that this one goes on from, already merged into the base (see `on_adapter`).
+        origin: the model as it was before any lesson, where `loaded` has an earlier run's adapter in its weights. It
+            teaches better than a model that has learned something else meanwhile: lessons wear down how well a model
+            follows a demonstration (docs/method.md).
     """
 
     loaded: LoadedModel
     student: PeftModel
     lora: LoraSettings
-    before: dict[str, Tensor] | None = None
+    origin: LoadedModel | None = None
 
     def __post_init__(self) -> None:
         self.base_decoder: Decoder = decoder_for(self.loaded.model)
         self.student_decoder: Decoder = decoder_for(self.student)
+        self._origin_decoder = self.base_decoder if self.origin is None else decoder_for(self.origin.model)
         self._ema: PeftModel | None = None
         self._ema_decoder: Decoder | None = None
+
+    @cached_property
+    def head(self) -> Head | None:
+        """The head that all three share, where it can stand by itself."""
+        return head_of(self.student)
 
     @property
     def adapter(self) -> dict[str, nn.Parameter]:
@@ -89,6 +98,8 @@ class Roles:
         """The weights that the teacher scores with."""
         if kind == "base":
             return self.base_decoder
+        if kind == "original":
+            return self._origin_decoder
         if kind == "live":
             return self.student_decoder
         if self._ema_decoder is None:
@@ -97,11 +108,12 @@ class Roles:
         return self._ema_decoder
 
 
-def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0) -> Roles:
+def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: LoadedModel | None = None) -> Roles:
     """Put a fresh LoRA adapter (B = 0: the student starts as the base) on a loaded model.
 
     Args:
         seed: of the adapter's random factor A.
+        origin: the model before any lesson (see `Roles`), if it is not `loaded` itself.
 
     Raises:
         InputError: no layer of the model has a name in `lora.targets`.
@@ -124,7 +136,7 @@ def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0) -> Roles:
         torch.set_rng_state(state)
     student.peft_config["default"].base_model_name_or_path = loaded.name
     student.eval()
-    return Roles(loaded, student, lora)
+    return Roles(loaded, student, lora, origin)
 
 
 def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:

@@ -109,16 +109,18 @@ class DivergenceSettings:
 class TeacherSettings:
     """Who the teacher is and what it reads."""
 
-    teacher: Literal["base", "ema", "live"] = _setting(
+    teacher: Literal["base", "original", "ema", "live"] = _setting(
         "base",
-        "The frozen base, an average that follows the student, or the student.",
-        ("base", "ema", "live"),
+        "The frozen base, the model as it was before any lesson, an average that follows the student, or the student.",
+        ("base", "original", "ema", "live"),
     )
     ema_rate: float = _setting(0.01, "Share of the student that the EMA teacher takes over in a step.")
     template: str = _setting("", "The teacher's wording with {prompt} and {demonstration} (empty: the paper's).")
 
     def __post_init__(self) -> None:
-        _require(self.teacher in ("base", "ema", "live"), "teacher", self.teacher, "base, ema or live")
+        _require(
+            self.teacher in ("base", "original", "ema", "live"), "teacher", self.teacher, "base, original, ema or live"
+        )
         _require(0 < self.ema_rate <= 1, "ema_rate", self.ema_rate, "above 0 and at most 1")
 
 
@@ -194,3 +196,14 @@ Its adapter sits where the MLP layers decide which facts apply, and leaves atten
 of the places tried, that disturbed least of what the model knew, and a wider adapter taught more gently disturbed
 less again (docs/pocket.md).
 """
+
+
+def own_defaults(pocket: bool, going_on: bool = False) -> dict[str, dict[str, Any]]:
+    """Where a run's defaults differ from `Settings()`, by group.
+
+    The bundled model's do. When it goes on from an earlier run it is taught by the model as it was before any lesson,
+    which takes its weights a second time: nothing for a small model, so a large one does so only when asked to.
+    """
+    if not pocket:
+        return {}
+    return POCKET_DEFAULTS | ({"teacher": {"teacher": "original"}} if going_on else {})

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from workbench.app.desk import Desk
 from workbench.errors import WorkbenchError
-from workbench.settings import GROUPS, POCKET_DEFAULTS
+from workbench.settings import GROUPS, own_defaults
 
 
 class Code(NamedTuple):
@@ -251,7 +251,7 @@ def _flags(settings: dict[str, dict[str, Any]]) -> str:
 
 def _settings(desk: Desk) -> str:
     """The line that makes the settings: the model's defaults, and what was chosen over them."""
-    own = POCKET_DEFAULTS if _name(desk) == "pocket" else {}
+    own = own_defaults(_name(desk) == "pocket", desk.drafts.choices.on is not None)
     chosen = desk.drafts.settings
     groups = {g: {**own.get(g, {}), **chosen.get(g, {})} for g in GROUPS if own.get(g) or chosen.get(g)}
     return (

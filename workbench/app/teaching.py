@@ -12,7 +12,7 @@ from workbench.events import Evaluated, Event
 from workbench.runs import Run, free_name, list_runs
 from workbench.runs.folder import check_name
 from workbench.runs.shelf import go_back, saved_steps
-from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
+from workbench.settings import GROUPS, Settings, own_defaults
 from workbench.views.text import percent
 from workbench.views.words import fall_of_retention, is_finished, is_taught
 from workbench.worker import Call
@@ -40,7 +40,7 @@ class Lesson:
 
 def default_of(desk: Desk, group: str, name: str) -> Any:
     """What a setting is if nothing is chosen: the bundled model has defaults of its own."""
-    own = POCKET_DEFAULTS if desk.worker.status.model in ("pocket", None) else {}
+    own = own_defaults(desk.worker.status.model in ("pocket", None), desk.drafts.choices.on is not None)
     return own.get(group, {}).get(name, getattr(GROUPS[group](), name, None) if group in GROUPS else None)
 
 

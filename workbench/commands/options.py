@@ -11,7 +11,7 @@ from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
 from workbench.models import POCKET
 from workbench.runs.folder import default_runs
-from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
+from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings, own_defaults
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -49,13 +49,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             section.add_argument(flag, dest=field.name, type=type(field.default), choices=choices, help=help_text)
 
 
-def settings_from(options: argparse.Namespace, is_pocket: bool) -> Settings:
+def settings_from(options: argparse.Namespace, is_pocket: bool, going_on: bool = False) -> Settings:
     """The settings that the flags ask for, over the model's defaults. Raises InputError on a wrong value."""
+    own = own_defaults(is_pocket, going_on)
     groups: dict[str, dict[str, Any]] = {}
     for group, kind in GROUPS.items():
         given = {f.name: getattr(options, f.name, None) for f in fields(kind)}
         values = {name: value for name, value in given.items() if value is not None}
-        groups[group] = {**(POCKET_DEFAULTS.get(group, {}) if is_pocket else {}), **values}
+        groups[group] = {**own.get(group, {}), **values}
     return Settings.from_dict(groups)
 
 

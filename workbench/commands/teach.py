@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")
     earlier = None if options.on is None else _earlier(options, folder)
     name = options.model if earlier is None else str(earlier.config["model"])
-    settings = settings_from(options, name == POCKET)
+    settings = settings_from(options, name == POCKET, earlier is not None)
     # Everything that can be refused without the model is refused before it is loaded.
     request = _request(options, reading, settings, name, folder, earlier)
     loaded = _load(options, earlier)

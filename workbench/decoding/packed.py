@@ -227,7 +227,7 @@ class PackedDecoder:
             h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
             gate_up = layer.gate_up(h)
             gate, up = gate_up.chunk(2, -1)
-            down = layer.down(F.silu(gate) * up)
+            down = layer.down(F.silu(gate).mul_(up))
             x = x + down
             if record is not None:
                 record.append((qkv, out, gate_up, down))
@@ -243,17 +243,18 @@ class PackedDecoder:
         if layer.qk_norm is not None:
             qk = F.rms_norm(qk, qk.shape[-1:], None, self.epsilon) * layer.qk_norm
         first, second = qk.chunk(2, -1)
-        # Rotary position embedding (Su et al. 2021) in the half-split layout.
-        qk = qk * cos + torch.cat([-second, first], -1) * sin
+        # Rotary position embedding (Su et al. 2021) in the half-split layout; the sign is in the sine's first half.
+        qk = (qk * cos).addcmul_(torch.cat([second, first], -1), sin)
         q, k = torch.split(qk, [self.heads, self.groups], dim=-2)
         return q, k, v
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine [B, T, 1, D] of the rotary embedding at these positions [B, T]."""
+        """Cosine and sine [B, T, 1, D] of the rotary embedding at positions [B, T]; half of the sine negated."""
         angle = positions[..., None].float() * self._inverse_frequency  # [B, T, D/2]
-        angle = torch.cat([angle, angle], -1)[:, :, None, :]
+        cos, sin = angle.cos() * self._rope_scale, angle.sin() * self._rope_scale
         dtype = self.embedding.dtype
-        return (angle.cos() * self._rope_scale).to(dtype), (angle.sin() * self._rope_scale).to(dtype)
+        both = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        return both[0][:, :, None, :].to(dtype), both[1][:, :, None, :].to(dtype)
 
     def attention_bias(self, blocked: Tensor, new: int) -> Tensor:
         """[B, 1, T, L + T]: 0 where a new token may attend, the lowest number elsewhere.

@@ -143,6 +143,13 @@ def load_for(run: Run) -> LoadedModel:
     return merge_adapter(loaded, run.before) if run.before else loaded
 
 
+def roles_of(run: Run, settings: Settings, loaded: LoadedModel | None = None) -> Roles:
+    """Base, teacher and student of a run, the student untaught; `loaded` is `load_for(run)` if that is in memory."""
+    # A second copy of the weights, so only where the teacher is another model than the base.
+    origin = load_base(run) if run.before and settings.teacher.teacher == "original" else None
+    return make_roles(loaded or load_for(run), settings.lora, settings.optim.seed, origin)
+
+
 class Session:
     """A run with its model in memory, standing at its last checkpoint.
 
@@ -160,7 +167,7 @@ class Session:
         self.run = run
         self.method: str = config["method"]
         self.settings = Settings.from_dict(config["settings"])
-        self.roles = make_roles(loaded or load_for(run), self.settings.lora, self.settings.optim.seed)
+        self.roles = roles_of(run, self.settings, loaded)
         self._evaluate_every = int(config["evaluate_every"])
         self._save_every = int(config["save_every"])
         self._scorer = str(config["scorer"])
@@ -279,7 +286,10 @@ class Session:
         base = teacher = None
         if exam.size:
             base = exam.sit(self.roles.base_decoder, should_stop=should_stop).measure
-            teacher = exam.sit(self.roles.base_decoder, shown=True, should_stop=should_stop).measure
+            # Not the averaged or the live one, which begin as the base does: this asks what can be taught at all.
+            original = self.settings.teacher.teacher == "original"
+            decoder = self.roles.teacher_decoder("original" if original else "base")
+            teacher = exam.sit(decoder, shown=True, should_stop=should_stop).measure
         verdict, advice = evaluation.verdict(base, teacher)
         return Checked(base, teacher, retention.measured, verdict, advice)
 
@@ -323,7 +333,7 @@ def student_at(run: Run, step: int | None = None, loaded: LoadedModel | None = N
     else:
         point, _ = checkpoints.latest(run.checkpoints, promised=True)
     assert point is not None
-    roles = make_roles(loaded or load_for(run), settings.lora, settings.optim.seed)
+    roles = roles_of(run, settings, loaded)
     state = TrainingState.begin(roles, settings)
     state.load(point.tensors(), point.step)
     return roles

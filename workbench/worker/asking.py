@@ -30,7 +30,7 @@ from workbench.runs import Run, checkpoints, open_run
 from workbench.runs.folder import check_name
 from workbench.runs.session import student_at
 from workbench.sampling import Choice, Completions, pad_right, sample
-from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
+from workbench.settings import GROUPS, Settings, own_defaults
 from workbench.training.batches import make_prompts
 from workbench.training.samples import choices_at
 from workbench.training.scorer import Scorer
@@ -52,15 +52,17 @@ def open_named(name: str, runs: Path) -> Run:
     return run
 
 
-def settings_over(defaults_of_pocket: bool, given: dict[str, dict[str, Any]] | None) -> Settings:
+def settings_over(
+    defaults_of_pocket: bool, given: dict[str, dict[str, Any]] | None, going_on: bool = False
+) -> Settings:
     """Settings from what differs from the model's defaults, by group. Raises InputError on a wrong one."""
     given = given or {}
     unknown = set(given) - set(GROUPS)
     if unknown:
         raise InputError(f"Unknown settings {sorted(unknown)[0]!r}.", f"The groups are {', '.join(GROUPS)}.")
-    pocket = POCKET_DEFAULTS if defaults_of_pocket else {}
+    own = own_defaults(defaults_of_pocket, going_on)
     try:
-        return Settings.from_dict({g: {**pocket.get(g, {}), **given.get(g, {})} for g in GROUPS})
+        return Settings.from_dict({g: {**own.get(g, {}), **given.get(g, {})} for g in GROUPS})
     except TypeError as error:
         raise InputError(f"A setting has a value of the wrong kind: {error}.", "Give a number for a number.") from error
 

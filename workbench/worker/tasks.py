@@ -208,7 +208,7 @@ class Tasks:
             if value < 1:
                 raise InputError(f"{what} is {value}.", "Give it 1 or more.")
         loaded, earlier = self._asker.loaded, None
-        made = settings_over(loaded.is_pocket, settings)
+        made = settings_over(loaded.is_pocket, settings, on is not None)
         self._tell("Getting ready", name)
         if on:
             earlier = open_named(on, self._runs)
