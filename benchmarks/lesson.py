@@ -43,8 +43,9 @@ from workbench import POCKET, load, read, sdft, sft, split
 SFT_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
 SFT_STEPS = (200, 500)
 SFT_TARGETS = ("gate_proj,up_proj", "all-linear")
-SECOND = {"steps": 400, "keep_share": 0.25}
-"""Of the second language: a longer run with more keep rows (benchmarks/keep_rows.py says why)."""
+SECOND = {"steps": 700, "keep_share": 0.25, "teacher": "original"}
+"""Of the second language: a longer run with more keep rows, under the model as it was before any lesson
+(benchmarks/keep_rows.py says why)."""
 
 
 def tuning_run(rate: float, steps: int, targets: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def sequence_run(seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"sdft_keep": first.figures()}
     second = settings(seed, **SECOND)
     for name, keep in (("without", []), ("with", [*generic, *as_keep(zorbic.teaching)])):
-        taught = teach(sdft, merged(first.roles), pelan, second, keep)
+        taught = teach(sdft, merged(first.roles), pelan, second, keep, origin=load(POCKET))
         left = skill_on(taught.roles, zorbic.held_out, second.rollout.max_new_tokens)
         found[f"sequence_{name}"] = taught.figures(first=left)
     return found

@@ -99,9 +99,10 @@ def teach(
     chosen: Settings,
     keep: Sequence[Demonstration] = (),
     should_stop: Callable[[], bool] = bool,
+    origin: LoadedModel | None = None,
 ) -> Taught:
-    """Teach a fresh adapter on `loaded` and measure the student."""
-    roles = make_roles(loaded, chosen.lora, chosen.optim.seed)
+    """Teach a fresh adapter on `loaded` and measure the student; `origin` is the model before any lesson."""
+    roles = make_roles(loaded, chosen.lora, chosen.optim.seed, origin)
     start = time.perf_counter()
     for _ in method(roles, parts.teaching, chosen, keep=keep, should_stop=should_stop):
         pass
