@@ -207,7 +207,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_adapter_alone(
     before = {n: p.detach().clone() for n, p in roles.adapter.items()}
     loss = sum((p * float("nan")).sum() for p in roles.adapter.values())
     with pytest.raises(WorkbenchError, match="gradient of step 1 is not finite.*\n.*lower --lr"):
-        state.update(loss)
+        state.accumulate(loss)
+        state.update(float(loss.detach()))
     assert state.step == 0 and all(torch.equal(p, before[n]) for n, p in roles.adapter.items())
 
 

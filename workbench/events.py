@@ -74,6 +74,8 @@ class Step:
         agreement: share of counted tokens at which the student's first choice is the teacher's (SFT: the target).
         keep_loss: the part of `loss` that keep rows gave, as mean over them; None without any.
         samples: a few of the step's rollouts.
+        smaller: where memory ran out in this step: how many answers at a time it took then, and the steps after it
+            take (`micro_batch` in a training pass, `at_once` while sampling; 0: all); None otherwise.
     """
 
     step: int
@@ -88,6 +90,7 @@ class Step:
     agreement: float
     keep_loss: float | None = None
     samples: tuple[RolloutSample, ...] = field(default=())
+    smaller: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

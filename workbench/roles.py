@@ -56,6 +56,10 @@ class Roles:
         """The head that all three share, where it can stand by itself."""
         return head_of(self.student)
 
+    def teacher_head(self, kind: TeacherKind) -> Head | None:
+        """The head of the weights that the teacher scores with."""
+        return self.head if self.origin is None or kind != "original" else head_of(self.origin.model)
+
     @property
     def adapter(self) -> dict[str, nn.Parameter]:
         """The student's trainable weights by name, in a fixed order."""

@@ -21,7 +21,7 @@ from workbench.roles import Roles, make_roles
 from workbench.sampling import Completions, pad_right, sample
 from workbench.settings import DivergenceSettings, LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import TrainingState, sdft
-from workbench.training.student import completion_logits
+from workbench.training.student import completion_predictions
 
 LONGEST = 12
 SKIP = 3
@@ -192,20 +192,21 @@ def test_gradients_of_one_step(taught: Roles, rows: list[Demonstration], tmp_pat
     theirs = torch.autograd.grad(loss, parameters)
     from workbench.divergence import sequence_mean, skip_first
     from workbench.sampling import pad_left
+    from workbench.training.comparing import compare
     from workbench.training.scorer import Scorer
-    from workbench.training.sdft import compare
 
     prompts = Prompts(taught.loaded.tokenizer)
     tokens = [prompts.tokenise(row) for row in rows]
     prompt_ids, prompt_mask = pad_left([t.student for t in tokens], 0)
     ids, mask = pad_right([answers[str(row.prompt)] for row in rows], 0)
     completions = Completions(prompt_ids, prompt_mask, ids, mask)
-    teacher = Scorer(taught.base_decoder, pad=0, frozen_prompts=[t.teacher for t in tokens])
+    teacher = Scorer(taught.base_decoder, pad=0, head=taught.head, frozen_prompts=[t.teacher for t in tokens])
     per_token = compare(
-        completion_logits(taught, completions),
-        teacher.logits([t.teacher for t in tokens], completions),
+        completion_predictions(taught, completions),
+        teacher.predict([t.teacher for t in tokens], completions),
+        mask,
         settings(rows),
-    )
+    ).per_token
     ours = torch.autograd.grad(sequence_mean(per_token, skip_first(mask, SKIP)), parameters)
     scale = max(float(g.abs().max()) for g in theirs)
     assert scale > 1e-4

@@ -1,4 +1,4 @@
-"""Scores given completions: the logits of each of their tokens after a prompt, without gradients."""
+"""Scores given completions: what a model says at each of their tokens after a prompt, without gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.decoding import Decoder, PackedDecoder
+from workbench.decoding import Decoder, Head, PackedDecoder, Predictions
 from workbench.sampling import Completions, pad_left
 
 _GROUP = 32
@@ -27,6 +27,7 @@ class Scorer:
         pad: the token that fills rows up.
         frozen_prompts: every prompt that may be asked for, if the weights stay as they are for the scorer's whole
             life; empty otherwise.
+        head: what turns the decoder's hidden states into logits; None where only the decoder knows.
         budget: most bytes of kept keys and values; prompts beyond it are run in each step.
     """
 
@@ -36,10 +37,12 @@ class Scorer:
         *,
         pad: int,
         frozen_prompts: Sequence[tuple[int, ...]] = (),
+        head: Head | None = None,
         budget: int = 512_000_000,
     ) -> None:
         self._decoder = decoder
         self._pad = pad
+        self._head = head
         self._groups: list[list[tuple[int, ...]]] = []
         self._group_of: dict[tuple[int, ...], int] = {}
         self._kept: dict[tuple[int, ...], Tensor] = {}
@@ -55,7 +58,11 @@ class Scorer:
             self._groups.append(group)
 
     def logits(self, prompts: Sequence[tuple[int, ...]], completions: Completions) -> Tensor:
-        """Logits [B, T, V] that the decoder gives to each token of the completions.
+        """Logits [B, T, V] that the decoder gives to each token of the completions; see `predict`."""
+        return self.predict(prompts, completions).logits()
+
+    def predict(self, prompts: Sequence[tuple[int, ...]], completions: Completions) -> Predictions:
+        """What the decoder says [B, T, ...] at each token of the completions.
 
         Args:
             prompts: B token id tuples; what the scorer reads before each completion.
@@ -66,7 +73,8 @@ class Scorer:
         last = torch.tensor([[p[-1]] for p in prompts], device=completions.ids.device)
         # The token before each scored one: the prompt's last, then the completion without its last.
         inputs = torch.cat([last, completions.ids[:, :-1]], 1)
-        return self._decoder.forward(inputs, None, cache, keep=steps)
+        run = self._decoder.forward if self._head is None else self._decoder.forward_hidden
+        return Predictions(run(inputs, None, cache, keep=steps), self._head)
 
     def _read(self, prompts: list[tuple[int, ...]], room: int) -> Any:
         """A cache that holds these prompts, with room for more tokens."""

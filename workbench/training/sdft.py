@@ -19,19 +19,24 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from workbench.decoding import Predictions
 from workbench.demonstrations import Demonstration
-from workbench.divergence import report, sequence_mean, skip_first, token_divergence
+from workbench.divergence import sequence_mean, skip_first
 from workbench.events import Step
+from workbench.execution import Execution
 from workbench.prompts import PromptTokens
 from workbench.roles import Roles
-from workbench.sampling import Choice, Completions, Stopped, sample
+from workbench.sampling import Completions, Stopped
 from workbench.settings import Settings
-from workbench.training.batches import Plan, make_plan, step_seed
-from workbench.training.samples import show
+from workbench.training.batches import Plan, make_plan
+from workbench.training.comparing import Seen, compare, drift
+from workbench.training.parts import part_of, rollouts
+from workbench.training.recovery import in_memory
+from workbench.training.samples import asked, show
 from workbench.training.scorer import Scorer
 from workbench.training.state import TrainingState
 from workbench.training.stopwatch import Stopwatch
-from workbench.training.student import completion_logits
+from workbench.training.student import completion_predictions
 
 
 def sdft(
@@ -42,6 +47,7 @@ def sdft(
     keep: Sequence[Demonstration] = (),
     state: TrainingState | None = None,
     should_stop: Callable[[], bool] = bool,
+    execution: Execution = Execution(),
 ) -> Iterator[Step]:
     """Teach `roles.student` by SDFT. Everything is checked now; the steps are taken as the result is iterated.
 
@@ -51,6 +57,7 @@ def sdft(
         keep: questions whose answers should stay as they are; a share of every batch.
         state: where to go on from; begun anew by default. Between two events it is a whole number of steps.
         should_stop: asked between phases and while sampling; the step in progress is then dropped.
+        execution: how many answers are worked on at a time; fewer where memory runs out.
 
     Returns:
         An iterator of one `Step` per optimizer step. It may be closed at any time.
@@ -59,124 +66,99 @@ def sdft(
         InputError: a row does not fit the model, or there is nothing to teach.
     """
     plan = make_plan(roles, demonstrations, keep, settings)
-    return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop)
+    return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop, execution)
 
 
-def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool]) -> Iterator[Step]:
-    settings, pad = plan.settings, roles.loaded.pad
-    kind = settings.teacher.teacher
-    base = Scorer(roles.base_decoder, pad=pad, frozen_prompts=frozen_prompts(plan))
-    teacher = base if kind == "base" else Scorer(roles.teacher_decoder(kind), pad=pad)
-    while state.step < settings.optim.steps:
-        clock = Stopwatch()
+def _steps(
+    roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool], work: Execution
+) -> Iterator[Step]:
+    settings, pad, kind = plan.settings, roles.loaded.pad, plan.settings.teacher.teacher
+    base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=frozen_prompts(plan))
+    teacher = base
+    if roles.teacher_decoder(kind) is not roles.base_decoder:
+        frozen = [row.teacher for row in plan.teaching] if kind == "original" else []
+        teacher = Scorer(roles.teacher_decoder(kind), pad=pad, head=roles.teacher_head(kind), frozen_prompts=frozen)
+
+    def step(work: Execution, clock: Stopwatch) -> Step:
+        state.clear()
         rows = plan.batch(state.step)
-        try:
-            answers = rollouts(roles, rows, settings, state.step, should_stop)
-        except Stopped:
-            return
+        answers = rollouts(roles, rows, settings, state.step, should_stop, work)
         rows = [row for row in rows for _ in range(settings.rollout.rollouts)]
         clock.lap("sample")
-        teacher_logits = teach(teacher, base, rows, answers)
-        clock.lap("teacher")
-        if should_stop():
-            return
-        student_logits = completion_logits(roles, answers)
-        per_token = compare(student_logits, teacher_logits, settings)
-        counted = skip_first(answers.mask, settings.divergence.skip_tokens)
-        loss = sequence_mean(per_token, counted)
-        if settings.divergence.anchor:
-            loss = loss + settings.divergence.anchor * anchor(base, student_logits, rows, answers, counted)
-        clock.lap("student")
-        rate, norm = state.update(loss)
+        seen = Seen(skip_first(answers.mask, settings.divergence.skip_tokens))
+        shown = asked(rows, answers.mask)
+        for part in work.passes(len(rows)):
+            some, few = rows[part], part_of(answers, part)
+            taught = teach(teacher, base, some, few)
+            clock.lap("teacher")
+            if should_stop():
+                raise Stopped
+            student = completion_predictions(roles, few, work.checkpointing)
+            length = few.ids.shape[1]
+            found = compare(student, taught, few.mask, settings, shown[part, :length])
+            counted = seen.counted[part, :length]
+            loss = sequence_mean(found.per_token, counted)
+            if settings.divergence.anchor:
+                loss = loss + settings.divergence.anchor * anchor(base, student, some, few, counted)
+            loss = loss * (len(some) / len(rows))
+            seen.add(part, found, float(loss.detach()))
+            clock.lap("student")
+            state.accumulate(loss)
+            clock.lap("update")
+        rate, norm = state.update(seen.loss)
         clock.lap("update")
-        seen = report(per_token.detach(), student_logits.detach(), teacher_logits, counted)
-        yield Step(
+        report = seen.report()
+        return Step(
             step=state.step,
             steps=settings.optim.steps,
-            loss=float(loss.detach()),
+            loss=seen.loss,
             learning_rate=rate,
             gradient_norm=norm,
-            tokens=seen.tokens,
+            tokens=report.tokens,
             length=float(answers.mask.sum(1).float().mean()),
             seconds=clock.seconds,
-            entropy=seen.entropy,
-            agreement=seen.agreement,
-            keep_loss=keep_loss(per_token.detach(), counted, rows),
-            samples=show(
-                roles.loaded.tokenizer, rows, answers, per_token.detach() * counted, student_logits, teacher_logits
-            ),
+            entropy=report.entropy,
+            agreement=report.agreement,
+            keep_loss=seen.keep_loss(rows),
+            samples=show(roles.loaded.tokenizer, rows, answers, seen.per_token * seen.counted, seen.choices()),
         )
+
+    while state.step < settings.optim.steps:
+        try:
+            event, work = in_memory(step, work, settings.optim.batch, samples=True)
+        except Stopped:
+            return
+        yield event
 
 
 def frozen_prompts(plan: Plan) -> list[tuple[int, ...]]:
     """What the frozen base will read in this run: teacher's prompts if it teaches, keep rows, questions to anchor."""
-    taught = [row.teacher for row in plan.teaching] if plan.settings.teacher.teacher == "base" else []
+    taught = [row.teacher for row in plan.teaching] if plan.settings.teacher.teacher in ("base", "original") else []
     asked = [row.student for row in plan.teaching] if plan.settings.divergence.anchor else []
     return [*taught, *(row.teacher for row in plan.keep), *asked]
 
 
-def rollouts(
-    roles: Roles, rows: Sequence[PromptTokens], settings: Settings, step: int, should_stop: Callable[[], bool]
-) -> Completions:
-    """y ~ student(. | x): the student's own answers to the batch's prompts."""
-    chosen = settings.rollout
-    return sample(
-        roles.student_decoder,
-        [row.student for row in rows],
-        end=roles.loaded.end,
-        pad=roles.loaded.pad,
-        longest=chosen.max_new_tokens,
-        seed=step_seed(settings.optim.seed, step),
-        rollouts=chosen.rollouts,
-        choice=Choice(chosen.temperature, chosen.top_p, chosen.top_k),
-        device=roles.loaded.device,
-        should_stop=should_stop,
-        record=True,
-    )
-
-
-def teach(teacher: Scorer, base: Scorer, rows: Sequence[PromptTokens], answers: Completions) -> Tensor:
-    """Teacher's logits [B, T, V] on the answers; for keep rows the base's, which reads the question alone."""
+def teach(teacher: Scorer, base: Scorer, rows: Sequence[PromptTokens], answers: Completions) -> Predictions:
+    """What the teacher says [B, T, ...] on the answers; for keep rows the base, which reads the question alone."""
     if teacher is base or not any(row.row.keep for row in rows):
-        return teacher.logits([row.teacher for row in rows], answers)
+        return teacher.predict([row.teacher for row in rows], answers)
     taught = sum(not row.row.keep for row in rows)  # keep rows come last in a batch
-    shown, kept = (
-        Completions(answers.prompt_ids[part], answers.prompt_mask[part], answers.ids[part], answers.mask[part])
-        for part in (slice(None, taught), slice(taught, None))
-    )
-    return torch.cat(
-        [
-            teacher.logits([row.teacher for row in rows[:taught]], shown),
-            base.logits([row.teacher for row in rows[taught:]], kept),
-        ]
-    )
+    found = [
+        scorer.predict([row.teacher for row in rows[part]], _only(answers, part))
+        for scorer, part in ((teacher, slice(None, taught)), (base, slice(taught, None)))
+        if rows[part]
+    ]
+    return Predictions(torch.cat([f.values for f in found]), found[0].head)
 
 
-def compare(student_logits: Tensor, teacher_logits: Tensor, settings: Settings) -> Tensor:
-    """D(teacher, student) [B, T] at each token, as the settings say."""
-    chosen = settings.divergence
-    return token_divergence(
-        student_logits,
-        teacher_logits,
-        kind=chosen.divergence,
-        beta=chosen.beta,
-        top_k=chosen.support_size,
-        support=chosen.support,
-        tail=chosen.tail,
-        clip=chosen.clip or None,
-        temperature=chosen.loss_temperature,
-    )
+def _only(answers: Completions, part: slice) -> Completions:
+    """Some of the answers, as wide as before."""
+    return Completions(answers.prompt_ids[part], answers.prompt_mask[part], answers.ids[part], answers.mask[part])
 
 
 def anchor(
-    base: Scorer, student_logits: Tensor, rows: Sequence[PromptTokens], answers: Completions, counted: Tensor
+    base: Scorer, student: Predictions, rows: Sequence[PromptTokens], answers: Completions, counted: Tensor
 ) -> Tensor:
     """KL(base || student) on the same answers, both reading the question alone: a brake on drift."""
-    base_logits = base.logits([row.student for row in rows], answers)
-    return sequence_mean(token_divergence(student_logits, base_logits), counted)
-
-
-def keep_loss(per_token: Tensor, counted: Tensor, rows: Sequence[PromptTokens]) -> float | None:
-    """Mean divergence of the batch's keep rows, None without any."""
-    kept = [i for i, row in enumerate(rows) if row.row.keep]
-    return float(sequence_mean(per_token[kept], counted[kept])) if kept else None
+    said = base.predict([row.student for row in rows], answers)
+    return sequence_mean(drift(student, said, answers.mask), counted)

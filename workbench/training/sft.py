@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from workbench.demonstrations import Demonstration
 from workbench.divergence import sequence_mean
 from workbench.events import Step
+from workbench.execution import Execution
 from workbench.prompts import PromptTokens
 from workbench.roles import Roles
-from workbench.sampling import Choice, Completions, pad_left, pad_right, sample
+from workbench.sampling import Choice, Completions, Stopped, pad_left, pad_right, sample
 from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
+from workbench.training.comparing import Seen, say
+from workbench.training.parts import part_of
+from workbench.training.recovery import in_memory
 from workbench.training.state import TrainingState
 from workbench.training.stopwatch import Stopwatch
-from workbench.training.student import completion_logits
+from workbench.training.student import completion_predictions
 
 
 def sft(
@@ -34,42 +34,57 @@ def sft(
     keep: Sequence[Demonstration] = (),
     state: TrainingState | None = None,
     should_stop: Callable[[], bool] = bool,
+    execution: Execution = Execution(),
 ) -> Iterator[Step]:
     """Teach `roles.student` by SFT; arguments, result and errors as for `sdft`."""
     plan = make_plan(roles, demonstrations, keep, settings)
     plan = replace(plan, keep=_with_base_answers(roles, plan.keep, settings))
-    return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop)
+    return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop, execution)
 
 
-def _steps(roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool]) -> Iterator[Step]:
+def _steps(
+    roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool], work: Execution
+) -> Iterator[Step]:
     settings = plan.settings
-    while state.step < settings.optim.steps and not should_stop():
-        clock = Stopwatch()
+
+    def step(work: Execution, clock: Stopwatch) -> Step:
+        state.clear()
         rows = [row for row in plan.batch(state.step) for _ in range(settings.rollout.rollouts)]
         targets = demonstrated(roles, rows)
-        logits = completion_logits(roles, targets)
-        per_token = F.cross_entropy(logits.transpose(1, 2), targets.ids, reduction="none")
-        loss = sequence_mean(per_token, targets.mask)
-        clock.lap("student")
-        if should_stop():
-            return
-        rate, norm = state.update(loss)
+        seen = Seen(targets.mask)
+        for part in work.passes(len(rows)):
+            few = part_of(targets, part)
+            found = say(completion_predictions(roles, few, work.checkpointing), few.ids, few.mask)
+            loss = sequence_mean(found.per_token, few.mask) * (len(few.ids) / len(rows))
+            seen.add(part, found, float(loss.detach()))
+            clock.lap("student")
+            if should_stop():
+                raise Stopped
+            state.accumulate(loss)
+            clock.lap("update")
+        rate, norm = state.update(seen.loss)
         clock.lap("update")
-        entropy, agreement = _look(logits.detach(), targets)
-        kept = [i for i, row in enumerate(rows) if row.row.keep]
-        yield Step(
+        report = seen.report()
+        return Step(
             step=state.step,
             steps=settings.optim.steps,
-            loss=float(loss.detach()),
+            loss=seen.loss,
             learning_rate=rate,
             gradient_norm=norm,
-            tokens=int(targets.mask.sum()),
+            tokens=report.tokens,
             length=float(targets.mask.sum(1).float().mean()),
             seconds=clock.seconds,
-            entropy=entropy,
-            agreement=agreement,
-            keep_loss=float(sequence_mean(per_token.detach()[kept], targets.mask[kept])) if kept else None,
+            entropy=report.entropy,
+            agreement=report.agreement,
+            keep_loss=seen.keep_loss(rows),
         )
+
+    while state.step < settings.optim.steps and not should_stop():
+        try:
+            event, work = in_memory(step, work, settings.optim.batch, samples=False)
+        except Stopped:
+            return
+        yield event
 
 
 def demonstrated(roles: Roles, rows: Sequence[PromptTokens]) -> Completions:
@@ -94,13 +109,3 @@ def _with_base_answers(roles: Roles, keep: list[PromptTokens], settings: Setting
         device=roles.loaded.device,
     )
     return [replace(row, target=tuple(ids)) for row, ids in zip(keep, answers.lists(), strict=True)]
-
-
-@torch.no_grad()
-def _look(logits: Tensor, targets: Completions) -> tuple[float, float]:
-    """Student's entropy in nats and its agreement with the target's tokens, means over tokens."""
-    counted = targets.mask.bool()
-    log_p = logits[counted].log_softmax(-1)
-    entropy = -(log_p.exp() * log_p).sum(-1).mean()
-    agreement = (log_p.argmax(-1) == targets.ids[counted]).float().mean()
-    return float(entropy), float(agreement)

@@ -50,32 +50,40 @@ class TrainingState:
         )
         return cls(roles, settings, optimizer)
 
-    def update(self, loss: Tensor) -> tuple[float, float]:
+    def accumulate(self, loss: Tensor) -> None:
+        """Add the gradient of one part of the step's loss."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def clear(self) -> None:
+        """Forget gradients, also those of a step that was not finished."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def update(self, loss: float) -> tuple[float, float]:
         """One AdamW step on the adapter; returns the learning rate and the gradient's norm before clipping.
+
+        Nothing that may run out of memory comes between the first changed weight and the last.
 
         Raises:
             WorkbenchError: the loss or a gradient is not finite; the adapter is left as it was.
         """
         parameters = list(self.roles.adapter.values())
         rate = learning_rate(self.step + 1, self.settings.optim)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.optim.max_norm))
-        if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
-            self.optimizer.zero_grad(set_to_none=True)
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            self.clear()
             raise WorkbenchError(
-                f"The gradient of step {self.step + 1} is not finite (loss {float(loss.detach()):g}, "
+                f"The gradient of step {self.step + 1} is not finite (loss {loss:g}, "
                 f"learning rate {rate:g}). The adapter is as step {self.step} left it.",
                 "Teach again with a lower --lr, or look at the rows for very long or odd demonstrations.",
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.clear()
         if self.settings.teacher.teacher == "ema":
             self.roles.follow(self.settings.teacher.ema_rate)
         self.roles.student_decoder.refresh()
-        self.step += 1
         return rate, norm
 
     def tensors(self) -> dict[str, Tensor]:
