@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests import tiny
-from workbench.decoding import ModelDecoder, PackedDecoder, decoder_for
+from workbench import decoding
+from workbench.decoding import LiveDecoder, ModelDecoder, PackedDecoder, decoder_for
+from workbench.decoding.live import runs_live
+from workbench.decoding.packed import inner_model
 from workbench.models import load
 from workbench.roles import Roles, make_roles
 from workbench.sampling import Choice, Stopped, pad_left, sample
@@ -18,9 +23,9 @@ from workbench.training.student import completion_logits, model_logits
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
 
 
-def taught(folder: Path, family: str, targets: str = "all-linear") -> Roles:
+def taught(folder: Path, family: str, targets: str = "all-linear", **changes: Any) -> Roles:
     """Roles of a tiny model whose adapter has moved."""
-    roles = make_roles(load(str(tiny.save(folder / family, family))), LoraSettings(targets=targets))
+    roles = make_roles(load(str(tiny.save(folder / family, family, **changes))), LoraSettings(targets=targets))
     generator = torch.Generator().manual_seed(2)
     for parameter in roles.adapter.values():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -38,7 +43,7 @@ def test_packed_equals_generic_equals_transformers(roles: Roles) -> None:
     ids, mask = pad_left(PROMPTS, 0)
     more = torch.tensor([[5, 9], [6, 10], [7, 11]])
     found = []
-    for decoder in (roles.student_decoder, ModelDecoder(roles.student)):
+    for decoder in (roles.student_decoder, LiveDecoder(roles.student), ModelDecoder(roles.student)):
         cache = decoder.allocate(3, 20)
         first = decoder.forward(ids, mask, cache, keep=2)
         found.append(torch.cat([first, decoder.forward(more, None, cache, keep=2)], 1))
@@ -54,7 +59,7 @@ def test_greedy_decoding_gives_the_tokens_of_generate(roles: Roles) -> None:
     expected = roles.student.generate(
         input_ids=ids, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=[3, 77]
     )[:, ids.shape[1] :]
-    for decoder in (roles.student_decoder, ModelDecoder(roles.student)):
+    for decoder in (roles.student_decoder, LiveDecoder(roles.student), ModelDecoder(roles.student)):
         ours = sample(decoder, PROMPTS, end=frozenset({3, 77}), pad=0, longest=12, choice=Choice(0))
         assert torch.equal(ours.ids * ours.mask, (expected * ours.mask)[:, : ours.ids.shape[1]])
         assert ours.ids.shape[1] == expected.shape[1]
@@ -106,6 +111,42 @@ def test_other_architectures_take_the_generic_way(tmp_path: Path) -> None:
     assert isinstance(decoder_for(model), ModelDecoder)
     model.config.use_sliding_window = False
     assert isinstance(decoder_for(model), PackedDecoder)
+
+
+def test_large_models_are_run_over_their_own_layers(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "PACK_AT_MOST", 0)
+    decoder = decoder_for(roles.student)
+    assert isinstance(decoder, LiveDecoder)
+    options = {"end": frozenset({3, 20, 21, 22}), "pad": 0, "longest": 10, "rollouts": 4}
+    expected = sample(roles.student_decoder, PROMPTS, seed=3, **options).lists()
+    assert sample(decoder, PROMPTS, seed=3, **options).lists() == expected
+    assert len(set(map(len, expected))) > 1, "rows should leave the batch"
+    # An update is taken over into the same tensors: a captured graph would see it.
+    held = [p.data_ptr() for projection in decoder._projections for p in (projection._a, projection._b)]
+    for parameter in roles.adapter.values():
+        parameter.data.mul_(-1.5)
+    roles.refresh()
+    assert sample(decoder, PROMPTS, seed=3, **options).lists() == expected
+    decoder.refresh()
+    changed = sample(decoder, PROMPTS, seed=3, **options).lists()
+    assert changed == sample(roles.student_decoder, PROMPTS, seed=3, **options).lists() != expected
+    assert held == [p.data_ptr() for projection in decoder._projections for p in (projection._a, projection._b)]
+
+
+def test_an_adapter_on_head_or_embedding_is_not_left_out(tmp_path: Path) -> None:
+    for targets in ("q_proj,lm_head", "q_proj,embed_tokens"):
+        made = taught(tmp_path / targets, "qwen3", targets=targets, tie_word_embeddings=False)
+        assert isinstance(made.student_decoder, ModelDecoder)
+        cache = made.student_decoder.allocate(1, 8)
+        ids = torch.tensor([PROMPTS[0]])
+        logits = made.student_decoder.forward(ids, None, cache, keep=4)
+        torch.testing.assert_close(logits, made.student(input_ids=ids).logits, rtol=1e-4, atol=2e-4)
+
+
+def test_variants_of_lora_take_the_generic_way() -> None:
+    for more in ({"use_dora": True}, {"lora_bias": True}):
+        config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **more)
+        assert not runs_live(inner_model(get_peft_model(tiny.model("qwen3"), config)))
 
 
 def test_same_seed_same_tokens_and_rows_do_not_depend_on_neighbours(roles: Roles) -> None:

@@ -1,7 +1,8 @@
 """Running a model forward without gradients, token by token, with a cache of keys and values.
 
-`decoder_for` chooses how: over packed weights where the architecture and the memory allow it (`packed.py`), through
-the model's own forward otherwise (`generic.py`). Both compute the same function.
+`decoder_for` chooses how: over packed weights where the architecture and the memory allow it (`packed.py`), over the
+model's own layers where only the architecture does (`live.py`), through the model's own forward otherwise
+(`generic.py`). All compute the same function.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from workbench.decoding.generic import ModelDecoder
 from workbench.decoding.head import Head, Predictions, head_of
-from workbench.decoding.packed import PackedDecoder, inner_model, supports
+from workbench.decoding.live import LiveDecoder, runs_live
+from workbench.decoding.packed import FlatDecoder, PackedDecoder, inner_model, supports
 from workbench.decoding.stacked import StackedDecoder, stackable
 from workbench.decoding.training_pass import Tape, training_hidden, training_logits
 
@@ -22,7 +24,9 @@ PACK_AT_MOST = 1_000_000_000
 __all__ = [
     "Cache",
     "Decoder",
+    "FlatDecoder",
     "Head",
+    "LiveDecoder",
     "ModelDecoder",
     "PackedDecoder",
     "Predictions",
@@ -59,10 +63,12 @@ class Decoder(Protocol):
         """Take notice that the adapter has changed."""
 
 
-def decoder_for(model: nn.Module) -> PackedDecoder | ModelDecoder:
+def decoder_for(model: nn.Module) -> PackedDecoder | LiveDecoder | ModelDecoder:
     """The fastest decoder that computes what `model` (plain or PEFT) computes."""
     inner = inner_model(model)
     size = sum(p.numel() * p.element_size() for p in inner.parameters())
     if supports(inner) and size <= PACK_AT_MOST:
         return PackedDecoder(model)
+    if runs_live(inner):
+        return LiveDecoder(model)
     return ModelDecoder(model)

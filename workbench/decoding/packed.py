@@ -6,19 +6,21 @@ there is one), the projections of a layer packed into as few matrix products as 
 writes keys and values into buffers that are allocated once.
 
 Covers the families whose layers are RMSNorm -> attention (RoPE, grouped queries) -> RMSNorm -> SwiGLU: Qwen2,
-Qwen3, Llama, SmolLM3-like models without sliding windows. `supports` says whether a model is one of them; others
-go through their own `forward` (see `sampling.py`). Not covered: quantised weights, which are never unpacked here.
+Qwen3, Llama, SmolLM3-like models without sliding windows. `supports` says whether a model is one of them. Weights
+that are quantised or large are never unpacked or copied: `live.py` runs the same loop over the layers themselves.
 
 Shapes: B rows, T new tokens, L cached tokens, H query heads, G key/value heads, D head size, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from workbench.decoding.projection import Projection, pack
@@ -73,34 +75,40 @@ def inner_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def supports(model: nn.Module) -> bool:
-    """Whether `PackedDecoder` computes the same function as this model: family, plain floating-point weights."""
+def flat(model: Any) -> bool:
+    """Whether `FlatDecoder`'s loop is this model's function: family, and no adapter on the embedding or the head."""
     config: Any = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     return (
         getattr(config, "model_type", None) in _FAMILIES
         and not getattr(config, "use_sliding_window", False)
-        and not getattr(config, "attention_bias", False)
-        and not getattr(config, "mlp_bias", False)
         and getattr(config, "hidden_act", "silu") == "silu"
         and rope.get("rope_type", "default") == "default"
+        and not any(isinstance(m, BaseTunerLayer) for m in (model.model.embed_tokens, model.lm_head))
+    )
+
+
+def supports(model: nn.Module) -> bool:
+    """Whether `PackedDecoder` computes the same function as this model: a flat one, plain floating-point weights."""
+    config: Any = model.config
+    return (
+        flat(model)
+        and not getattr(config, "attention_bias", False)
+        and not getattr(config, "mlp_bias", False)
         and not getattr(config, "quantization_config", None)
         and all(p.is_floating_point() for p in model.parameters())
     )
 
 
-class PackedDecoder:
-    """A decoder's weights, packed for inference. `refresh` reads them again from the model.
+class FlatDecoder:
+    """A Llama-style decoder run by one flat loop over its layers; how a layer's products are done is left open.
 
     Args:
-        model: a causal language model of a covered family, or the PEFT model around it; with adapters, their
-            update is merged into the copy held here (the model itself is left alone).
+        model: a causal language model of a covered family, or the PEFT model around it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         inner = inner_model(model)
-        if not supports(inner):
-            raise ValueError(f"{type(inner).__name__} is not a plain Llama-style decoder")
         self._model = inner
         config = inner.config
         self.heads = int(config.num_attention_heads)
@@ -125,13 +133,17 @@ class PackedDecoder:
         attention, mlp = layer.self_attn, layer.mlp
         return _Layer(
             attention_norm=layer.input_layernorm.weight,
-            qkv=pack((attention.q_proj, attention.k_proj, attention.v_proj)),
+            qkv=self._project((attention.q_proj, attention.k_proj, attention.v_proj)),
             qk_norm=self._qk_norm(attention),
-            out=pack((attention.o_proj,)),
+            out=self._project((attention.o_proj,)),
             mlp_norm=layer.post_attention_layernorm.weight,
-            gate_up=pack((mlp.gate_proj, mlp.up_proj)),
-            down=pack((mlp.down_proj,)),
+            gate_up=self._project((mlp.gate_proj, mlp.up_proj)),
+            down=self._project((mlp.down_proj,)),
         )
+
+    def _project(self, layers: Sequence[Any]) -> Any:
+        """One call [..., in] -> [..., out] for linear layers that read the same input."""
+        raise NotImplementedError
 
     def _qk_norm(self, attention: Any) -> Tensor | None:
         """Weights [H + G, D] of the norms of each query and key head (Qwen3 has them)."""
@@ -269,3 +281,21 @@ class PackedDecoder:
             hidden = (hidden & ~itself) | later
         bias = torch.zeros(hidden.shape, dtype=self.embedding.dtype, device=blocked.device)
         return bias.masked_fill_(hidden, torch.finfo(self.embedding.dtype).min)[:, None]
+
+
+class PackedDecoder(FlatDecoder):
+    """A decoder's weights, packed for inference. `refresh` reads them again from the model.
+
+    Args:
+        model: a causal language model of a covered family, or the PEFT model around it; with adapters, their
+            update is merged into the copy held here (the model itself is left alone).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        inner = inner_model(model)
+        if not supports(inner):
+            raise ValueError(f"{type(inner).__name__} is not a plain Llama-style decoder")
+        super().__init__(model)
+
+    def _project(self, layers: Sequence[Any]) -> Projection:
+        return pack(layers)
