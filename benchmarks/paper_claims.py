@@ -9,8 +9,9 @@ A comparison is
     against  neither
 
 and the claim holds: `yes` if every comparison is clear, `no` if none is at least leaning, else `partly`. With
-fewer than three seeds nothing is clear. Some claims say that nothing is lost; their comparison is of a loss with a
-limit, and is clear if the whole interval stays within it, leaning if the median does.
+fewer than three seeds nothing is clear, and before all its comparisons are measured no claim holds.
+Some claims say that nothing is lost; their comparison is of a loss with a limit, and is clear if the whole interval
+stays within it, leaning if the median does.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ class Comparison:
         return "clear" if clear and not few else "leaning" if leaning else "against"
 
 
-def verdict(comparisons: Sequence[Comparison]) -> str | None:
-    """yes, partly or no; None where nothing was measured."""
+def verdict(comparisons: Sequence[Comparison], wanted: int) -> str | None:
+    """yes, partly or no; None where nothing was measured, and no yes before all `wanted` comparisons were."""
     if not comparisons:
         return None
     states = [c.state for c in comparisons]
-    if all(s == "clear" for s in states):
+    if all(s == "clear" for s in states) and len(states) == wanted:
         return "yes"
     return "no" if all(s == "against" for s in states) else "partly"
 
@@ -170,7 +171,8 @@ def sizes(results: Results) -> list[Comparison]:
         {"name": "SDFT", "set": "toolbox", "method": "sdft", "size": "weak"},
     )
     middle = _against_sft(results, "middle pocket: SDFT ahead", "skill", "learn", "toolbox", size="middle")
-    return weak + middle + _against_sft(results, "pocket: SDFT ahead", "skill", "learn", "toolbox")
+    smaller = weak + middle
+    return smaller + _against_sft(results, "pocket: SDFT ahead", "skill", "learn", "toolbox") if smaller else []
 
 
 def on_policy(results: Results) -> list[Comparison]:
@@ -218,19 +220,19 @@ def skip(results: Results) -> list[Comparison]:
     return results.compare("answers with the preface: more without skipping", "leaked", "leak", *sides)
 
 
-CLAIMS: dict[str, tuple[str, Callable[[Results], list[Comparison]]]] = {
-    "learns": ("learns a new skill better", learns),
-    "keeps": ("keeps the old ones", keeps),
-    "knowledge": ("new knowledge, asked indirectly", knowledge),
-    "in a row": ("skills in a row without regression", in_a_row),
-    "look-alike": ("the hard case: two look-alike languages", look_alike),
-    "sizes": ("stronger teacher, better student", sizes),
-    "on-policy": ("needs on-policy samples", on_policy),
-    "cost": ("2.5 times the operations, 4 times the time", cost),
-    "teachers": ("EMA, frozen, live teacher", teachers),
-    "skip": ("skipping the first tokens removes the preface", skip),
+CLAIMS: dict[str, tuple[str, Callable[[Results], list[Comparison]], int]] = {
+    "learns": ("learns a new skill better", learns, 3),
+    "keeps": ("keeps the old ones", keeps, 3),
+    "knowledge": ("new knowledge, asked indirectly", knowledge, 3),
+    "in a row": ("skills in a row without regression", in_a_row, 2),
+    "look-alike": ("the hard case: two look-alike languages", look_alike, 1),
+    "sizes": ("stronger teacher, better student", sizes, 3),
+    "on-policy": ("needs on-policy samples", on_policy, 4),
+    "cost": ("2.5 times the operations, 4 times the time", cost, 2),
+    "teachers": ("EMA, frozen, live teacher", teachers, 3),
+    "skip": ("skipping the first tokens removes the preface", skip, 1),
 }
-"""By the name for --claim: the claim in the paper's order, and its comparisons."""
+"""By the name for --claim: the claim, in the paper's order, its comparisons, and how many they are."""
 
 
 def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[dict[str, Any]]:
@@ -238,7 +240,7 @@ def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[d
     results = Results(lines)
     found = []
     for name in names:
-        title, comparisons_of = CLAIMS[name]
+        title, comparisons_of, wanted = CLAIMS[name]
         comparisons = comparisons_of(results)
         ours, other, intervals = {}, {}, {}
         for c in comparisons:
@@ -253,7 +255,8 @@ def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[d
             {
                 "claim": name,
                 "title": title,
-                "holds": verdict(comparisons),
+                "holds": verdict(comparisons, wanted),
+                "measured": f"{len(comparisons)} of {wanted}",
                 "sdft": ours,
                 "sft": other,
                 "intervals": intervals,
@@ -262,6 +265,10 @@ def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[d
             }
         )
     return found
+
+
+def _plain(line: Line) -> bool:
+    return line["task"]["method"] == "sdft" and line["task"]["settings"] == {}
 
 
 def _used(results: Results, name: str) -> list[Line]:
@@ -280,10 +287,11 @@ def _used(results: Results, name: str) -> list[Line]:
         offline = ("offline distillation", "sft on teacher samples")
         mine = [r for r in lines if r["task"]["set"] == "quiz" and "size" not in r["task"]]
         if name == "on-policy":
-            return [r for r in mine if r["task"]["method"] in offline or r["task"]["settings"] == {}]
+            return [r for r in mine if r["task"]["method"] in offline or _plain(r)]
         return [r for r in mine if r["task"]["method"] == "sdft"]
     if name in ("learns", "keeps"):
-        return [r for r in lines if r["task"]["method"] in ("sdft", "sft") and "size" not in r["task"]]
+        mine = [r for r in lines if "size" not in r["task"]]
+        return [r for r in mine if r["task"]["method"] == "sft" or _plain(r)]
     return lines
 
 
@@ -292,6 +300,8 @@ def table(claims: Sequence[dict[str, Any]]) -> str:
     rows = ["| claim | holds | comparison | it | against | seeds |", "|---|---|---|---|---|---|"]
     for claim in claims:
         title, holds = f"{claim['title']} (`{claim['claim']}`)", f"**{claim['holds'] or 'not run'}**"
+        if claim["holds"] and len(set(claim["measured"].split(" of "))) > 1:
+            holds += f" ({claim['measured']} measured)"
         if not claim["intervals"]:
             rows.append(f"| {title} | {holds} | | | | 0 |")
         for what, sides in claim["intervals"].items():

@@ -1,0 +1,151 @@
+"""The rules by which benchmarks/paper.py says whether a claim holds, its resuming, and the table in docs/paper.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from paper import best, code_version, design, left_to_do, main, read_results, tuning  # noqa: E402
+from paper_claims import CLAIMS, Comparison, Group, judge, table, verdict  # noqa: E402
+from paper_plots import BEGINS, ENDS, with_table  # noqa: E402
+
+SWEPT = {"quiz": {"lr": 5e-4}, "toolbox": {"lr": 5e-4}, "remedies": {"lr": 2e-3}, "events": {"lr": 1e-3}}
+
+
+def group(*values: float, seeds: int = 3) -> Group:
+    return Group("x", values, seeds)
+
+
+@pytest.mark.parametrize(
+    ("better", "other", "state"),
+    [
+        (group(0.8, 0.9, 0.95), group(0.5, 0.6, 0.79), "clear"),
+        (group(0.8, 0.9, 0.95), group(0.5, 0.6, 0.8), "leaning"),
+        (group(0.8, 0.9, 0.95), group(0.9, 0.9, 0.99), "against"),
+        (group(0.8, 0.9, seeds=2), group(0.1, 0.2, seeds=2), "leaning"),
+    ],
+)
+def test_a_comparison_is_clear_only_where_intervals_of_three_seeds_do_not_touch(
+    better: Group, other: Group, state: str
+) -> None:
+    assert Comparison("c", better, other).state == state
+
+
+@pytest.mark.parametrize(
+    ("lost", "state"),
+    [((0.0, 0.02, 0.05), "clear"), ((0.0, 0.02, 0.06), "leaning"), ((0.0, 0.06, 0.06), "against")],
+)
+def test_a_loss_is_held_against_its_limit(lost: tuple[float, ...], state: str) -> None:
+    assert Comparison("c", group(*lost), limit=0.05).state == state
+
+
+def test_a_claim_holds_if_all_of_it_is_clear_and_not_at_all_if_none_leans_its_way() -> None:
+    clear = Comparison("a", group(0.8, 0.8, 0.8), group(0.1, 0.1, 0.1))
+    leaning = Comparison("b", group(0.1, 0.3, 0.3), group(0.2, 0.2, 0.2))
+    against = Comparison("c", group(0.1, 0.1, 0.1), group(0.2, 0.2, 0.2))
+    assert verdict([clear, clear], 2) == "yes"
+    assert verdict([clear, leaning], 2) == "partly"
+    assert verdict([clear, against], 2) == "partly"
+    assert verdict([against, against], 2) == "no"
+    assert verdict([], 2) is None
+    assert verdict([clear], 2) == "partly"
+
+
+def made_up(code: str = "c1") -> list[dict[str, Any]]:
+    """Three seeds of hand-made results: SDFT learns two sets clearly better, and one as well."""
+    lines = []
+    for seed in range(3):
+        for task in design(["learns", "teachers"], seed, SWEPT, {}):
+            sdft = task["method"] == "sdft"
+            skill = 0.9 if sdft or task["set"] == "remedies" else 0.5
+            if task["settings"] == {"teacher": "live"}:
+                skill = 0.2
+            figures = {"skill": skill + seed / 100, "retention": 0.95 if sdft else 0.6, "seconds": 2.0}
+            lines.append({"task": task, "figures": figures, "code": code})
+    return lines
+
+
+def test_the_claims_are_read_off_the_results() -> None:
+    found = {claim["claim"]: claim for claim in judge(made_up())}
+    assert list(found) == list(CLAIMS)
+    assert {name: claim["holds"] for name, claim in found.items() if claim["holds"]} == {
+        "learns": "partly",
+        "keeps": "yes",
+        "teachers": "partly",
+    }
+    learned = found["learns"]
+    assert {"claim", "holds", "sdft", "sft", "intervals", "seeds", "seconds"} <= set(learned)
+    assert learned["sdft"]["quiz"] == 0.91 and learned["sft"]["quiz"] == 0.51
+    assert learned["intervals"]["remedies"]["state"] == "against"
+    assert learned["intervals"]["quiz"]["SFT"] == [0.5, 0.52]
+    assert learned["seeds"] == 3
+    assert learned["seconds"] == 3 * 6 * 2.0
+    assert found["teachers"]["intervals"]["frozen above live"]["state"] == "clear"
+    assert "| **partly** | quiz: clear | SDFT 0.91 (0.90 to 0.92) | SFT 0.51 (0.50 to 0.52) | 3 |" in table([learned])
+
+
+def test_results_of_other_code_do_not_count() -> None:
+    assert judge(made_up("old") + made_up("new")[:1])[0]["holds"] is None
+
+
+def test_a_task_is_run_again_only_if_its_settings_or_the_code_changed(tmp_path: Path) -> None:
+    tasks = design(["learns"], 0, SWEPT, {})
+    file = tmp_path / "results.jsonl"
+    lines = [{"task": task, "figures": {}, "code": "c1"} for task in tasks[:4]]
+    # The last line is what a process leaves that was stopped while it wrote.
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"task": {"kind"')
+    results = read_results(file)
+    assert len(results) == 4
+    assert left_to_do(tasks, results, "c1") == tasks[4:]
+    assert left_to_do(tasks, results, "c2") == tasks
+    swept = {**SWEPT, "quiz": {"lr": 2e-3}}
+    changed = design(["learns"], 0, swept, {})
+    assert [t["set"] for t in left_to_do(changed, results, "c1") if t not in tasks[4:]] == ["quiz"]
+
+
+def test_claims_share_their_tasks_and_all_six_orders_are_taken() -> None:
+    assert design(["learns", "keeps"], 0, SWEPT, {}) == design(["learns"], 0, SWEPT, {})
+    orders = {tuple(t["order"]) for t in design(["in a row"], 0, SWEPT, {}) if t["method"] == "sdft"}
+    assert len(orders) == 6
+
+
+def test_sft_takes_the_settings_that_did_best_and_of_equals_the_gentlest() -> None:
+    tasks = tuning(["quiz"])
+    scores = [0.5, 0.7, 0.7]
+    lines = [{"task": task, "figures": {"validation": s}, "code": "c"} for task, s in zip(tasks, scores, strict=True)]
+    assert best(lines, "c") == {"quiz": tasks[1]["settings"]}
+    assert best(lines[:2], "c") == {}
+
+
+def test_the_version_of_the_code_changes_with_a_file_that_decides(tmp_path: Path) -> None:
+    (tmp_path / "workbench").mkdir()
+    file = tmp_path / "workbench" / "sampling.py"
+    file.write_text("a")
+    first = code_version(tmp_path)
+    file.write_text("b")
+    assert code_version(tmp_path) != first
+
+
+def test_the_page_says_what_the_committed_results_say() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    drawn = table(judge(read_results(ROOT / "benchmarks" / "results" / "paper.jsonl")))
+    assert page == with_table(page, drawn)
+    assert page.count(BEGINS) == page.count(ENDS) == 1
+
+
+def test_the_report_is_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in made_up()))
+    monkeypatch.setattr(sys, "argv", ["paper.py", "--report", "--json", "--claim", "keeps", "--results", str(file)])
+    main()
+    (claim,) = json.loads(capsys.readouterr().out)["claims"]
+    assert (claim["claim"], claim["holds"]) == ("keeps", "yes")
