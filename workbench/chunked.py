@@ -22,12 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from workbench.decoding.head import Head
 from workbench.divergence import Kind, Support, entries_of, restrict
-
-CHUNK_BYTES = 240_000_000
-"""Most bytes of all vectors over the vocabulary that are alive at once."""
-
-VECTORS = 7
-"""How many such vectors a token of a chunk may need, under any setting (a softcap adds one)."""
+from workbench.memory import CHUNK_BYTES, MOST_VECTORS
 
 CHOICES = 5
 """First choices that are looked at."""
@@ -71,7 +66,7 @@ class _Seen:
 
 def chunk_tokens(head: Head, budget: float = CHUNK_BYTES) -> int:
     """How many tokens may go through the head at once: 56 at a vocabulary of 151,936."""
-    vectors = VECTORS + (1 if head.softcap else 0)
+    vectors = MOST_VECTORS + (1 if head.softcap else 0)  # a softcap needs one more
     return max(1, int(budget // (vectors * head.weight.shape[0] * max(4, head.weight.element_size()))))
 
 

@@ -19,6 +19,7 @@ from workbench.errors import InputError, WorkbenchError
 COMMANDS = {
     "app": "The workbench in the browser; plain `workbench` is the same.",
     "check": "Before any training: can the model do it when shown how, and not otherwise?",
+    "plan": "Before any download: does a model fit the memory, and how is it taught there?",
     "teach": "Teach a model from demonstrations, and measure what it learned and what it forgot.",
     "resume": "Go on with a run that was stopped or killed.",
     "runs": "List all runs.",

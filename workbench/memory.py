@@ -16,13 +16,23 @@ from functools import cache
 from typing import Any
 
 from workbench.errors import InputError
+from workbench.execution import Execution
 from workbench.settings import Settings
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "4-bit": 0.52}
 """Bytes of one weight; 4-bit is NF4 with doubly quantised scales, and of the linear layers only."""
 
-LOSS_COPIES = 7
-"""Copies of [answers, tokens, vocabulary] that are alive when the loss is differentiated."""
+CHUNK_BYTES = 240_000_000
+"""The loss sends so many tokens at a time through the head that all vectors over the vocabulary stay under this."""
+
+LOSS_VECTORS = {"forward": 4.0, "reverse": 4.0, "jsd": 6.0}
+"""Vectors of the vocabulary in fp32 that are alive at a token of a chunk, by divergence; half of one more in 16 bits."""
+
+MOST_VECTORS = 7
+"""The same under any setting: what the size of a chunk is worked out with."""
+
+SAMPLING_BYTES = 24
+"""Bytes for each word of the vocabulary while a token is drawn: logits, probabilities, their running sum."""
 
 PROGRAM = 700_000_000
 """Python, PyTorch and transformers themselves, and on a GPU its context."""
@@ -151,25 +161,45 @@ class Estimate:
     teaching: float
 
 
-def estimate(shape: Shape, dtype: str, settings: Settings, *, question: int = 64, shown: int = 256) -> Estimate:
+def estimate(
+    shape: Shape,
+    dtype: str,
+    settings: Settings,
+    *,
+    question: int = 64,
+    shown: int = 256,
+    work: Execution = Execution(),
+    pack: bool = True,
+) -> Estimate:
     """What it takes to ask and to teach a model of this shape.
 
     Args:
         dtype: `fp32`, `bf16`, `fp16` or `4-bit`.
         question, shown: tokens of a usual question, and of the same with its demonstration.
+        work: how many answers are worked on at a time.
+        pack: whether small models are copied to run faster.
     """
     wide = 2.0 if dtype == "4-bit" else BYTES[dtype]
     weights = shape.linear * BYTES[dtype] + shape.other * wide
     batch, longest, rank = settings.optim.batch, settings.rollout.max_new_tokens, settings.lora.rank
-    prompts = batch // settings.rollout.rollouts
-    packed = weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype != "4-bit"
+    micro, at_once = work.micro_batch or batch, work.at_once or batch
+    packed = pack and weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype != "4-bit"
     copies = 2 * shape.linear * wide if packed else 0.0
     adapter = shape.adapter(rank)
     per_token = shape.layers * 2 * shape.keys * wide
-    cached = batch * (shown + longest) * per_token
-    read = prompts * question + batch * longest
-    activations = read * shape.layers * kept_per_token(shape, wide, rank)
-    loss = LOSS_COPIES * batch * longest * shape.vocabulary * wide
+    passing = wide * (3 * shape.inner * shape.used + 4 * shape.hidden)  # of a token in one layer, without gradients
+    drawn = at_once * shape.vocabulary * SAMPLING_BYTES
+    sampling = at_once * (question + longest) * per_token + max(drawn, at_once * question * passing)
+    teaching = micro * ((shown + longest) * per_token + shown * passing)
+    # Over packed weights a prompt is read once for all of its answers.
+    prompts = max(1, micro // settings.rollout.rollouts) if packed else micro
+    read = prompts * question + micro * longest
+    whole = kept_per_token(shape, wide, rank)
+    each = wide * shape.hidden if work.checkpointing else whole
+    activations = read * (shape.layers * each + (whole if work.checkpointing else 0.0))
+    chunk = min(micro * longest, max(1.0, CHUNK_BYTES // (MOST_VECTORS * 4 * shape.vocabulary)))
+    vectors = LOSS_VECTORS[settings.divergence.divergence] + (0.0 if wide == 4 else 0.5)
+    loss = vectors * 4 * shape.vocabulary * chunk + 3 * micro * longest * shape.hidden * wide
     parts = [
         Part("Weights", weights, f"{count(shape.parameters)} weights x {BYTES[dtype]:g} bytes ({dtype})"),
         Part("Copies to run faster", copies, "small models are copied for the base and for the student"),
@@ -181,28 +211,29 @@ def estimate(shape: Shape, dtype: str, settings: Settings, *, question: int = 64
         ),
         Part(
             "Cache of keys and values",
-            cached,
-            f"{batch} answers x ({shown} + {longest}) tokens x {per_token / 1000:,.0f} kB; free again before the "
-            "next two are needed",
+            max(sampling, teaching),
+            f"{at_once} answers x ({question} + {longest}) tokens while sampling ({gigabytes(sampling)}), or "
+            f"{micro} x ({shown} + {longest}) as the teacher ({gigabytes(teaching)}); {per_token / 1000:,.0f} kB a token; "
+            "free again before the next two are needed",
         ),
         Part(
             "Activations",
             activations,
-            f"{read:,} tokens x {shape.layers} layers x {kept_per_token(shape, wide, rank) / 1000:,.0f} kB, kept "
-            "for the gradients",
+            f"{read:,} tokens x {shape.layers} layers x {each / 1000:,.0f} kB, kept for the gradients"
+            + (f"; one layer at a time {whole / 1000:,.0f} kB, computed again" if work.checkpointing else ""),
         ),
         Part(
             "Loss",
             loss,
-            f"{batch} answers x {longest} tokens x {shape.vocabulary:,} words of the vocabulary x {wide:g} bytes x "
-            f"{LOSS_COPIES} copies",
+            f"{chunk:,.0f} tokens at a time x {shape.vocabulary:,} words of the vocabulary x 4 bytes x {vectors:g} "
+            f"vectors, and 3 hidden states of each token",
         ),
     ]
     fixed = weights + copies + PROGRAM
     return Estimate(
         tuple(p for p in parts if p.size > 0),
         fixed + 3 * (shown + longest) * per_token,
-        fixed + 16.0 * adapter + max(cached, activations + loss),
+        fixed + 16.0 * adapter + max(sampling, teaching, activations + loss),
     )
 
 
@@ -217,7 +248,7 @@ def kept_per_token(shape: Shape, wide: float, rank: int) -> float:
     return 28 * shape.hidden + 10 * inner + 12.5 * shape.queries + 8 * shape.keys + 28 * rank
 
 
-def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float, **lengths: int) -> int:
+def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float) -> int:
     """The most answers a step (a power of two) that fit into `room` bytes; 0 if not even one does."""
     from dataclasses import replace
 
@@ -225,7 +256,7 @@ def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float, **l
     for batch in (2**n for n in range(9)):
         rollouts = replace(settings.rollout, rollouts=1)
         tried = replace(settings, optim=replace(settings.optim, batch=batch), rollout=rollouts)
-        if estimate(shape, dtype, tried, **lengths).teaching <= room:
+        if estimate(shape, dtype, tried).teaching <= room:
             best = batch
     return best
 

@@ -75,7 +75,23 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
                         screen.heading(f"Teaching by {session.method.upper()}")
                     meter = stack.enter_context(screen.Meter(session.method.upper(), steps, event.step - 1))
                 meter.see(event)
+                if isinstance(event, Step) and event.smaller:
+                    screen.say(ran_out(event))
     return result(run)
+
+
+def ran_out(event: Step) -> str:
+    """What happened in a step in which memory ran out, as a sentence."""
+    counts = event.smaller or {}
+    parts = [
+        f"{counts[name]} {word} at a time"
+        for name, word in (("at_once", "sampled"), ("micro_batch", "learned from"))
+        if counts.get(name)
+    ]
+    return (
+        f"Memory ran out in step {event.step}; it was taken again with answers {' and '.join(parts)}, and so are the "
+        "steps after it. The result is the same up to rounding."
+    )
 
 
 @contextmanager

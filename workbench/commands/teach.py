@@ -15,6 +15,7 @@ from workbench.commands.options import (
     add_model,
     add_runs,
     add_settings,
+    load_model,
     read_data,
     read_probes,
     runs_folder,
@@ -23,7 +24,8 @@ from workbench.commands.options import (
 from workbench.demonstrations import Demonstration, Reading, read_questions, split
 from workbench.errors import InputError
 from workbench.evaluation import bundled_probes, get_scorer
-from workbench.models import POCKET, LoadedModel, full_name, load
+from workbench.execution import Execution
+from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.folder import check_name
 from workbench.runs.session import Request, begin, check_rows, load_base
@@ -45,6 +47,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scorer", default="contains", help="how an answer is scored (default: contains)")
     parser.add_argument("--evaluate-every", type=int, default=50, help="steps between measurements (default: 50)")
     parser.add_argument("--save-every", type=int, default=50, help="steps between checkpoints (default: 50)")
+    parser.add_argument("--micro-batch", type=int, metavar="N", help="answers in one pass (default: as many as fit)")
+    parser.add_argument("--at-once", type=int, metavar="N", help="answers sampled together (default: as many as fit)")
+    parser.add_argument(
+        "--checkpointing",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compute activations again instead of keeping them (default: where they do not fit)",
+    )
     add_settings(parser)
 
 
@@ -95,8 +105,9 @@ def _earlier(options: argparse.Namespace, folder: Path) -> Run:
 
 def _load(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
     if earlier is None:
-        return load(options.model, revision=options.revision)
-    return merge_adapter(load_base(earlier), earlier.adapter)
+        return load_model(options)
+    asked = None if options.precision == "auto" else options.precision
+    return merge_adapter(load_base(earlier, asked), earlier.adapter)
 
 
 def _request(
@@ -131,7 +142,15 @@ def _request(
         on=None if earlier is None else earlier.name,
         before=None if earlier is None else earlier.adapter,
         notes=tuple(reading.notes),
+        execution=_execution(options),
     )
+
+
+def _execution(options: argparse.Namespace) -> Execution | None:
+    """What the flags say of how many at a time; None if they say nothing, so that it is worked out."""
+    if options.micro_batch is None and options.at_once is None and options.checkpointing is None:
+        return None
+    return Execution(options.micro_batch or 0, options.at_once or 0, bool(options.checkpointing))
 
 
 def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:

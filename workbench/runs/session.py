@@ -24,7 +24,10 @@ from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.evaluation import Exam, Retention
 from workbench.events import Checked, Evaluated, Event, RunEnded, RunStarted, Saved, Step
+from workbench.execution import Execution
+from workbench.memory import machine, read_shape
 from workbench.models import LoadedModel, load, weights_mark
+from workbench.planning import fit, refusal
 from workbench.roles import Roles, make_roles
 from workbench.runs import checkpoints
 from workbench.runs.folder import Run, clear_disk_errors, create
@@ -34,6 +37,7 @@ from workbench.settings import Settings
 from workbench.training import TrainingState, sdft, sft
 from workbench.training.batches import make_plan, make_prompts
 
+_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 METHODS: dict[str, Callable[..., Iterator[Step]]] = {"sdft": sdft, "sft": sft}
 
 
@@ -55,6 +59,8 @@ class Request:
     on: str | None = None
     before: Path | None = None
     notes: tuple[str, ...] = field(default=())
+    execution: Execution | None = None
+    """How many answers at a time; None: as many as fit (`planned`)."""
 
 
 def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
@@ -77,6 +83,7 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         "method": request.method,
         "model": loaded.name,
         "revision": loaded.revision,
+        "precision": loaded.precision,
         "weights": weights_mark(loaded.name),
         "source": request.source,
         "on": request.on,
@@ -84,6 +91,7 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         "evaluate_every": request.evaluate_every,
         "save_every": request.save_every,
         "settings": settings.to_dict(),
+        "execution": (request.execution or planned(loaded, settings)).to_dict(),
         "notes": list(request.notes),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -91,6 +99,29 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
     }
     sides = {"teaching": request.teaching, "held-out": request.held_out, "keep": request.keep}
     return create(runs, request.name, config, sides, request.probes, request.before)
+
+
+def planned(loaded: LoadedModel, settings: Settings) -> Execution:
+    """As many answers at a time as fit into this machine's memory, by arithmetic; all of them where that is unknown.
+
+    Raises:
+        InputError: not even one fits on the GPU. On the computer's own memory, which can be swapped, it is tried.
+    """
+    try:
+        shape = read_shape(loaded.model.config.to_dict())
+    except InputError:
+        return Execution()
+    # The model is in memory already: what it takes there is not free any more, and is counted again in the estimate.
+    here = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    dtype = "4-bit" if getattr(loaded.model, "is_loaded_in_4bit", False) else _DTYPES.get(loaded.model.dtype, "fp32")
+    has = machine()
+    room = has.free + here
+    found = fit(shape, dtype, settings, room)
+    if found is not None:
+        return found.work
+    if has.gpu:
+        raise refusal(shape, dtype, settings, room)
+    return Execution(micro_batch=1, at_once=1, checkpointing=True)
 
 
 def check_rows(method: str, teaching: Sequence[Demonstration]) -> None:
@@ -109,7 +140,7 @@ def check_rows(method: str, teaching: Sequence[Demonstration]) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that a run's result depends on."""
-    names = ("sdft-workbench", "torch", "transformers", "peft")
+    names = ("sdft-workbench", "torch", "transformers", "peft", "bitsandbytes")
     found = {"python": platform.python_version()}
     for name in names:
         try:
@@ -119,8 +150,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def load_base(run: Run) -> LoadedModel:
+def load_base(run: Run, precision: str | None = None) -> LoadedModel:
     """The model that a run is about, before anything was taught.
+
+    Args:
+        precision: another one than that which the run was taught in.
 
     Raises:
         InputError: it is not there any more.
@@ -134,7 +168,7 @@ def load_base(run: Run) -> LoadedModel:
             f"The weights of {name} are not those that run {run.name} was begun on.",
             f"Put the earlier weights back (those of `pocket` came with sdft-workbench {version}), or teach anew.",
         )
-    return load(name, revision=config.get("revision"))
+    return load(name, revision=config.get("revision"), precision=precision or config.get("precision", "auto"))
 
 
 def load_for(run: Run) -> LoadedModel:
@@ -168,6 +202,7 @@ class Session:
         self.method: str = config["method"]
         self.settings = Settings.from_dict(config["settings"])
         self.roles = roles_of(run, self.settings, loaded)
+        self._execution = Execution.from_dict(config.get("execution", {}))
         self._evaluate_every = int(config["evaluate_every"])
         self._save_every = int(config["save_every"])
         self._scorer = str(config["scorer"])
@@ -218,7 +253,13 @@ class Session:
             if not self._settled:
                 yield from self._after_step(exam, retention, writer, should_stop)
             loop = METHODS[self.method](
-                self.roles, teaching, self.settings, keep=keep, state=self.state, should_stop=should_stop
+                self.roles,
+                teaching,
+                self.settings,
+                keep=keep,
+                state=self.state,
+                should_stop=should_stop,
+                execution=self._work(),
             )
             for step in loop:
                 self._settled = False
@@ -248,6 +289,14 @@ class Session:
             writer.sync()
             self._save(writer.seq + 1)
             yield Saved(step)
+
+    def _work(self) -> Execution:
+        """As the run was planned, or smaller since memory ran out in a step before this one."""
+        work = self._execution
+        for event in self.run.log.read():
+            if isinstance(event, Step) and event.step <= self.state.step and event.smaller:
+                work = Execution.from_dict({**work.to_dict(), **event.smaller})
+        return work
 
     def _ended(self) -> bool:
         return self.run.adapter.is_dir() and any(isinstance(e, RunEnded) for e in self.run.log.read())

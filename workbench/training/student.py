@@ -76,7 +76,10 @@ def checkpointed(student: Any, wanted: bool = True) -> Iterator[None]:
         yield
         return
     inner = inner_model(student)
-    inner.gradient_checkpointing_enable({"use_reentrant": False})
+    # Called gradient checkpointing until transformers 5.3x.
+    enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
+    disable = getattr(inner, "activation_checkpointing_disable", None) or inner.gradient_checkpointing_disable
+    enable({"use_reentrant": False})
     layers = [m for m in inner.modules() if isinstance(m, GradientCheckpointingLayer)]
     try:
         for layer in layers:
@@ -85,4 +88,4 @@ def checkpointed(student: Any, wanted: bool = True) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = False
-        inner.gradient_checkpointing_disable()
+        disable()

@@ -1,0 +1,136 @@
+"""`workbench plan`: what fits, from the config alone, and how a run is carried out accordingly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import QUICK, call
+from workbench.errors import InputError
+from workbench.events import Step
+from workbench.execution import Execution
+from workbench.memory import Machine, estimate, read_shape
+from workbench.models import LoadedModel
+from workbench.planning import KNOWN, SPARE, fit, refusal
+from workbench.runs import Run
+from workbench.runs import session as session_module
+from workbench.settings import Settings
+from workbench.training import recovery
+
+NAME = "Qwen/Qwen3-4B-Instruct-2507"
+SHAPE = read_shape(KNOWN[NAME])
+
+
+@pytest.mark.parametrize("gigabytes", [5, 6, 8, 12, 16, 24, 48, 80])
+def test_a_plan_fits_and_the_next_larger_one_does_not(gigabytes: int) -> None:
+    settings, room = Settings(), gigabytes * 1e9
+    found = fit(SHAPE, "4-bit", settings, room)
+    assert found is not None
+    assert found.need.teaching <= (1 - SPARE) * room
+    assert found.need == estimate(SHAPE, "4-bit", settings, work=found.work)
+    micro = found.work.micro_batch or settings.optim.batch
+    if micro < settings.optim.batch:
+        more = replace(found.work, micro_batch=2 * micro)
+        assert estimate(SHAPE, "4-bit", settings, work=more).teaching > (1 - SPARE) * room
+
+
+def test_more_memory_is_never_slower() -> None:
+    plans = [fit(SHAPE, "4-bit", Settings(), gb * 1e9) for gb in (5, 6, 8, 12, 16, 24, 48, 160)]
+    work = [(p.work.checkpointing, -(p.work.micro_batch or 32)) for p in plans if p is not None]
+    assert len(work) == 8 and work[-1] == (False, -32) and work[0][0]
+    assert [w[0] for w in work] == sorted((w[0] for w in work), reverse=True)
+
+
+def test_what_does_not_fit_is_refused_with_its_arithmetic() -> None:
+    assert fit(SHAPE, "bf16", Settings(), 8e9) is None
+    said = refusal(SHAPE, "bf16", Settings(), 8e9)
+    least = estimate(SHAPE, "bf16", Settings(), work=Execution(1, 1, True)).teaching
+    assert f"needs {least / 1e9:.1f} GB" in said.problem and "weights 8.0 GB" in said.problem
+    assert "4-bit" in said.advice
+
+
+def test_the_command_says_what_it_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found, _ = call(capsys, "plan", NAME, "--gpu-memory", 6)
+    assert status == 0 and found["fits"] and found["precision"] == "4-bit" and found["checkpointing"]
+    assert found["predicted"] < 6e9 and 1 <= found["micro_batch"] < 32
+    assert sum(found["parts"].values()) > found["predicted"] - 1e6
+
+
+def test_the_command_reads_a_folder(capsys: pytest.CaptureFixture[str], tiny_folder: Path) -> None:
+    status, found, _ = call(capsys, "plan", tiny_folder, "--gpu-memory", 8, "--precision", "fp32", "--batch", 8)
+    assert status == 0 and found["micro_batch"] == 8 and not found["checkpointing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((NAME, "--gpu-memory", 2), "does not fit"),
+        (("no/such-model",), "cannot be had"),
+        ((NAME, "--gpu-memory", -1), "--gpu-memory is -1"),
+    ],
+)
+def test_the_command_refuses(arguments: tuple[Any, ...], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found, _ = call(capsys, "plan", *arguments)
+    assert status == 2 and said in found["error"] and found["advice"]
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys, workbench.planning, workbench.memory; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+
+    def has(room: float, gpu: bool) -> None:
+        monkeypatch.setattr(session_module, "machine", lambda: Machine("it", room, room, gpu))
+
+    has(1e12, True)
+    assert session_module.planned(tiny_model, settings) == Execution()
+    needs = estimate(read_shape(tiny_model.model.config.to_dict()), "fp32", settings).teaching
+    has(0.97 * needs, True)
+    assert session_module.planned(tiny_model, settings) != Execution()
+    has(1e6, True)
+    with pytest.raises(InputError, match="does not fit"):
+        session_module.planned(tiny_model, settings)
+    has(1e6, False)
+    assert session_module.planned(tiny_model, settings) == Execution(1, 1, True)
+
+
+def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(
+    capsys: pytest.CaptureFixture[str],
+    data: Path,
+    probes: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, failed = session_module.TrainingState.accumulate, []
+
+    def accumulate(self: Any, loss: Any) -> None:
+        if self.step == 1 and not failed:
+            failed.append(1)
+            raise MemoryError
+        own(self, loss)
+
+    monkeypatch.setattr(session_module.TrainingState, "accumulate", accumulate)
+    monkeypatch.setattr(recovery, "free_memory", lambda: None)
+    status, found, said = call(
+        capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK,
+        "--micro-batch", 4, "--name", "few",
+    )  # fmt: skip
+    assert status == 0 and found["run"].endswith("few")
+    run = Run(tmp_path / "runs" / "few")
+    assert run.config["execution"] == {"micro_batch": 4, "at_once": 0, "checkpointing": False}
+    steps = [event for event in run.log.read() if isinstance(event, Step)]
+    assert [s.smaller for s in steps if s.smaller] == [{"micro_batch": 2, "at_once": 0}]
+    assert "Memory ran out in step 2" in said and "2 learned from at a time" in said
+    # Whoever goes on with it goes on with as few at a time.
+    assert session_module.Session(run)._work() == Execution(micro_batch=2)
+    assert json.loads((run.path / "config.json").read_text())["execution"]["micro_batch"] == 4

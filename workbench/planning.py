@@ -1,0 +1,78 @@
+"""How a model can be taught in the memory there is: how many answers at a time, and what is computed again.
+
+Arithmetic on the config alone (`memory.py`); nothing is loaded, torch is not needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.errors import InputError
+from workbench.execution import Execution
+from workbench.memory import Estimate, Shape, estimate, gigabytes
+from workbench.settings import Settings
+
+KNOWN = {
+    "Qwen/Qwen3-4B-Instruct-2507": {
+        "model_type": "qwen3",
+        "hidden_size": 2560,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 9728,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+        "dtype": "bfloat16",
+    }
+}
+"""Numbers of published config.json files (huggingface.co/Qwen/Qwen3-4B-Instruct-2507), for use without a network."""
+
+SPARE = 0.05
+"""Share of the memory that is left alone: what the allocator cannot use, and what else the card shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A way that fits: how the steps are carried out, and what that takes."""
+
+    work: Execution
+    need: Estimate
+    room: float
+
+
+def fit(
+    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
+) -> Fit | None:
+    """The fastest way to take these steps within `room` bytes; None if there is none.
+
+    All answers at once is fastest. Then fewer at a time, down to a quarter, before activations are computed again,
+    which takes a third more computing; then fewer still. Sampling is cut apart from that: as many as fit.
+    """
+    batch = settings.optim.batch
+    sizes = [max(1, batch >> n) for n in range(batch.bit_length())]
+    few = [s for s in sizes if 4 * s >= batch]
+    for checkpointing, tried in ((False, few), (True, sizes)):
+        for micro in tried:
+            for at_once in sizes:
+                work = Execution(0 if micro == batch else micro, 0 if at_once == batch else at_once, checkpointing)
+                need = estimate(shape, dtype, settings, question=question, shown=shown, work=work)
+                if need.teaching <= (1 - SPARE) * room:
+                    return Fit(work, need, room)
+    return None
+
+
+def refusal(
+    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
+) -> InputError:
+    """Why nothing fits, with the arithmetic of the least that would be needed."""
+    least = Execution(micro_batch=1, at_once=1, checkpointing=True)
+    need = estimate(shape, dtype, settings, question=question, shown=shown, work=least)
+    lines = "; ".join(f"{part.name.lower()} {gigabytes(part.size)}" for part in need.parts)
+    less = "" if dtype == "4-bit" else "in 4-bit its weights take about a quarter of bf16; "
+    return InputError(
+        f"It does not fit: even with one answer at a time teaching needs {gigabytes(need.teaching)}, and "
+        f"{gigabytes((1 - SPARE) * room)} of {gigabytes(room)} can be used. The parts ({lines}), of which the cache is "
+        "free again before activations and loss come.",
+        f"Choose less: {less}a smaller --max-new-tokens or --rank, or a smaller model.",
+    )
