@@ -26,7 +26,7 @@ CHUNK_BYTES = 240_000_000
 """The loss sends so many tokens at a time through the head that all vectors over the vocabulary stay under this."""
 
 LOSS_VECTORS = {"forward": 4.0, "reverse": 4.0, "jsd": 6.0}
-"""Vectors of the vocabulary in fp32 that are alive at a token of a chunk, by divergence; half of one more in 16 bits."""
+"""Vectors of the vocabulary in fp32 that are alive at a token of a chunk, by divergence; in 16 bits half more."""
 
 MOST_VECTORS = 7
 """The same under any setting: what the size of a chunk is worked out with."""
@@ -213,8 +213,8 @@ def estimate(
             "Cache of keys and values",
             max(sampling, teaching),
             f"{at_once} answers x ({question} + {longest}) tokens while sampling ({gigabytes(sampling)}), or "
-            f"{micro} x ({shown} + {longest}) as the teacher ({gigabytes(teaching)}); {per_token / 1000:,.0f} kB a token; "
-            "free again before the next two are needed",
+            f"{micro} x ({shown} + {longest}) as the teacher ({gigabytes(teaching)}); "
+            f"{per_token / 1000:,.0f} kB a token, free again before the next two are needed",
         ),
         Part(
             "Activations",
