@@ -121,7 +121,7 @@ class Fake:
         if long:
             self.become("idle", error=error)
 
-    def do_load(self, _: int, model: str, revision: str | None = None, dtype: str = "auto") -> dict[str, Any]:
+    def do_load(self, _: int, model: str, revision: str | None = None, precision: str = "auto") -> dict[str, Any]:
         self.become("loading", "Loading the model")
         if model == "missing":
             raise InputError("There is no model missing.", "Check the name.")
@@ -360,7 +360,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--revision")
-    parser.add_argument("--dtype")
+    parser.add_argument("--precision")
     options = parser.parse_args()
     Fake(options.runs, options.model).serve()
 

@@ -12,9 +12,9 @@ import workbench
 
 PACKAGE = Path(workbench.__file__).parent
 LAYERS = [
-    ("errors", "settings", "events"),
-    ("demonstrations", "models", "decoding", "pocket", "memory"),
-    ("prompts", "sampling", "divergence", "roles"),
+    ("errors", "settings", "events", "quantised", "execution", "allocations"),
+    ("demonstrations", "models", "decoding", "pocket", "memory", "planning"),
+    ("prompts", "sampling", "divergence", "chunked", "roles"),
     ("training", "evaluation", "adapters"),
     ("runs",),
     ("export",),

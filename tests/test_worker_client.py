@@ -114,7 +114,7 @@ def test_a_worker_that_dies_is_started_again(held: None, worker: Worker) -> None
 
 
 def test_it_starts_again_with_the_model_that_was_loaded_last(worker: Worker) -> None:
-    worker.call("load", model="other", dtype="bf16").result(60)
+    worker.call("load", model="other", precision="bf16").result(60)
     with pytest.raises(InputError):
         worker.call("load", model="missing").result(60)
     worker.restart()

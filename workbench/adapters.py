@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from workbench import quantised
 from workbench.errors import InputError
 from workbench.models import LoadedModel
 from workbench.roles import Roles
@@ -109,6 +111,8 @@ def check_adapter(folder: Path, loaded: LoadedModel) -> None:
     if not 1 <= int(config.get("r", 0)) <= _MAX_RANK:
         raise InputError(f"The adapter in {folder} has rank {config.get('r')}.", f"Ranks 1 to {_MAX_RANK} are read.")
     shapes = {f"base_model.model.{name}": p.shape for name, p in loaded.model.named_parameters()}
+    for name, held in quantised.layers(loaded.model):
+        shapes[f"base_model.model.{name}.weight"] = torch.Size((held.out_features, held.in_features))
     for name, tensor in tensors.items():
         layer, _, factor = name.rpartition(".lora_")
         shape = shapes.get(f"{layer}.weight")
@@ -126,11 +130,25 @@ def check_adapter(folder: Path, loaded: LoadedModel) -> None:
 def merge_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     """The model with this adapter added into its weights, frozen. `loaded` is used up.
 
+    Weights in 4 or 8 bits are left as they are, and the adapter lies beside them: adding it in would round it away.
+
     Raises:
         InputError: the adapter does not fit (see `check_adapter`).
     """
     check_adapter(folder, loaded)
+    if quantised.is_quantised(loaded.model):
+        _lay_beside(loaded.model, folder)
+        return loaded
     merged: Any = PeftModel.from_pretrained(loaded.model, str(folder)).merge_and_unload()
     merged.requires_grad_(False)
     merged.eval()
-    return LoadedModel(merged, loaded.tokenizer, loaded.name, loaded.revision)
+    return replace(loaded, model=merged)
+
+
+def _lay_beside(model: Any, folder: Path) -> None:
+    config, tensors = json.loads((folder / CONFIG_FILE).read_text()), load_file(folder / WEIGHTS_FILE)
+    ends = ("base_model.model.", ".lora_A.weight", ".lora_B.weight")
+    names = [name.removeprefix(ends[0]).removesuffix(ends[1]) for name in tensors if name.endswith(ends[1])]
+    factors = {name: (tensors[ends[0] + name + ends[1]], tensors[ends[0] + name + ends[2]]) for name in names}
+    root = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
+    quantised.lay_beside(model, factors, config["lora_alpha"] / root)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from workbench import quantised
 from workbench.errors import InputError
 from workbench.pocket import WEIGHTS
 
@@ -37,12 +38,16 @@ class LoadedModel:
     Attributes:
         name: `pocket`, a hub id, or a folder's whole path (`full_name`).
         revision: the commit of a hub model, None otherwise.
+        precision: `fp32`, `bf16`, `fp16`, `8-bit`, `4-bit`, or the method by which its files came quantised.
+        notes: what a person should know about the model as it was loaded, in sentences.
     """
 
     model: Any
     tokenizer: Any
     name: str
     revision: str | None
+    precision: str = "fp32"
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -74,40 +79,69 @@ class LoadedModel:
         return self.name == POCKET
 
 
-def load(name: str = POCKET, *, revision: str | None = None, dtype: str = "auto") -> LoadedModel:
+class LoadingNote(UserWarning):
+    """Something that a person should know about a model that was loaded; also in `LoadedModel.notes`."""
+
+
+def load(name: str = POCKET, *, revision: str | None = None, precision: str = "auto") -> LoadedModel:
     """Load a model, frozen, in evaluation mode, on the GPU where there is one.
 
     Args:
         name: `pocket`, a Hugging Face id such as `Qwen/Qwen3-4B-Instruct-2507`, or a folder with config.json,
             *.safetensors and a tokenizer.
         revision: a branch, tag or commit of a hub model; the commit found is kept in the run.
-        dtype: `fp32`, `bf16`, `fp16`, or `auto`: fp32 on a CPU, bf16 on a GPU.
+        precision: `fp32`, `bf16`, `fp16`, `8-bit`, `4-bit` (NF4), or `auto`: what the files hold where they came
+            quantised, else fp32 on a CPU, bf16 on a GPU, fp16 on a GPU without bf16.
 
     Raises:
-        InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded.
+        InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded,
+            or a package is missing.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = _source(name)
     here_only = source == name and not Path(source).is_dir() and not _hub_answers(name, revision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}
     with _readable_errors(name, here_only), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False, local_files_only=here_only
-        )
+        config = AutoConfig.from_pretrained(source, **where)
+        chosen = quantised.choose(precision, _stored(config), device)
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        # Quantised weights are put on their device as they are read, so that they never lie there whole.
+        placed: dict[str, Any] = {}
+        if chosen.name not in quantised.PLAIN:
+            placed["device_map"] = {"": str(device)}
+        if chosen.quantise:
+            placed["quantization_config"] = chosen.config()
         model = AutoModelForCausalLM.from_pretrained(
             source,
-            revision=revision,
-            trust_remote_code=False,
-            local_files_only=here_only,
+            **where,
+            **placed,
             use_safetensors=True,
-            dtype=_dtype(dtype, device),
+            dtype=chosen.compute,
             attn_implementation="sdpa",
         )
     model.requires_grad_(False)
-    model.eval().to(device)
+    model.eval()
+    if not placed:
+        model.to(device)
+    quantised.guard(model, chosen.compute)
+    notes = _notes(chosen, device)
+    for note in notes:
+        warnings.warn(note, LoadingNote, stacklevel=2)
     commit = getattr(model.config, "_commit_hash", None)
-    return LoadedModel(model, tokenizer, full_name(name), commit)
+    return LoadedModel(model, tokenizer, full_name(name), commit, chosen.name, notes)
+
+
+def _stored(config: Any) -> dict[str, Any] | None:
+    """config.json's `quantization_config`, of a checkpoint that came quantised."""
+    found = getattr(config, "quantization_config", None)
+    return found if found is None or isinstance(found, dict) else dict(found.to_dict())
+
+
+def _notes(chosen: quantised.Precision, device: torch.device) -> tuple[str, ...]:
+    slow = device.type == "cpu" and chosen.name in quantised.QUANTISED
+    return (quantised.CPU_NOTE.format(chosen.name),) if slow else ()
 
 
 def full_name(name: str) -> str:
@@ -177,15 +211,6 @@ def _check_folder(path: Path) -> None:
     raise InputError(f"{path} has no *.safetensors weights.", "Download the model again.")
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in known:
-        raise InputError(f"Unknown precision {name!r}.", f"Choose one of auto, {', '.join(known)}.")
-    return known[name]
-
-
 def _hub_answers(name: str, revision: str | None) -> bool:
     """Whether the hub can be reached; asked once and briefly, where transformers would go on trying for a minute.
 
@@ -241,6 +266,7 @@ def quiet() -> Iterator[None]:
     """Progress bars and deprecation notes of transformers, on loading and saving, are not for our users."""
     from transformers.utils import logging
 
+    quantised.silence()
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -255,4 +281,4 @@ def quiet() -> Iterator[None]:
 
 def parameters(model: nn.Module) -> int:
     """How many weights a model has; tied ones count once."""
-    return sum({p.data_ptr(): p.numel() for p in model.parameters()}.values())
+    return sum({p.data_ptr(): quantised.numbers(p) for p in model.parameters()}.values())

@@ -18,6 +18,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from workbench import quantised
 from workbench.decoding import Decoder, Head, decoder_for, head_of
 from workbench.errors import InputError
 from workbench.models import LoadedModel
@@ -158,6 +159,9 @@ def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
 
 def _view(model: Any) -> Any:
     """A second tree of modules over the same frozen weights; trainable weights are copied."""
+    # Also where the model did not come from `load`: what bitsandbytes does to it on a CPU would spoil the gradient.
+    quantised.guard(model)
     shared = {id(p): p for p in model.parameters() if not p.requires_grad}
     shared |= {id(b): b for b in model.buffers()}
+    shared |= quantised.shared_parts(model)
     return copy.deepcopy(model, shared)

@@ -18,8 +18,6 @@ from workbench.settings import Settings
 
 POCKET = "pocket"
 PRECISIONS = ("auto", "fp32", "bf16", "4-bit")
-LOADABLE = ("auto", "fp32", "bf16")
-"""What `models.load` knows; 4-bit is shown with its arithmetic, and said to come with a later version."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _PATIENCE = 5.0

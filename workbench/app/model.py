@@ -14,7 +14,6 @@ from workbench.app.asking import line
 from workbench.app.compare import pocket_examples
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.lookup import (
-    LOADABLE,
     POCKET,
     PRECISIONS,
     Found,
@@ -33,12 +32,10 @@ from workbench.worker import Call
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SAME: Any = gr.skip()
 DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
-FOUR_BIT = (
-    "Loading in 4-bit comes with a later version. The numbers below are what it will need: a quarter of bf16 for the "
-    "weights, the rest as in bf16. Until then choose auto, fp32 or bf16."
-)
+SLOW = "4-bit on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."
 PRECISION_HELP = (
-    "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. auto: fp32 on a CPU, bf16 on a GPU."
+    "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. 4-bit: a quarter, for one "
+    "GPU. auto: fp32 on a CPU, bf16 on a GPU."
 )
 MARKS = {
     "yes": "\N{CHECK MARK} Fits",
@@ -163,14 +160,12 @@ def start(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: st
         return [line(f"{loading.name} is being loaded. Wait for it, or cancel it.", wrong=True), SAME, need]
     if not name:
         return [line("Write a model's name first: pocket, a name on the hub, or a folder.", wrong=True), SAME, need]
-    if precision not in LOADABLE:
-        return [line(FOUR_BIT, wrong=True), SAME, need]
     found = loading.lookups.find(name)
     if found.problem and kind_of(name) != "hub":
         return [line(found.problem, wrong=True), SAME, need]
     loading.name, loading.began, loading.cancelled = name, time.monotonic(), False
     loading.had = downloaded(name) if kind_of(name) == "hub" else 0.0
-    loading.call = desk.worker.call("load", model=name, dtype=precision)
+    loading.call = desk.worker.call("load", model=name, precision=precision)
     return [state(desk, loading), gr.update(visible=True), need]
 
 
@@ -241,7 +236,7 @@ def estimate(desk: Desk, loading: Loading, name: str, precision: str) -> str:
     found = loading.lookups.find(name)
     if found.shape is None:
         return line(about(found), wrong=not found.pending)
-    note = line(FOUR_BIT) if precision not in LOADABLE else ""
+    note = line(SLOW) if precision == "4-bit" and not machine().gpu else ""
     return note + needs_html(found, found.shape, precision, settings_of(desk, name), machine())
 
 

@@ -7,13 +7,13 @@ import random
 from typing import Any
 
 from workbench.commands import screen
-from workbench.commands.options import add_data, add_model, add_settings, read_data, settings_from
+from workbench.commands.options import add_data, add_model, add_settings, load_model, read_data, settings_from
 from workbench.decoding import decoder_for
 from workbench.demonstrations import split
 from workbench.errors import InputError
 from workbench.evaluation import Exam, get_scorer, verdict
 from workbench.events import Checked, Measure
-from workbench.models import POCKET, load
+from workbench.models import POCKET
 from workbench.training.batches import make_prompts
 
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for note in reading.notes:
         screen.say(note)
     rows = [row for row in reading.rows if not row.keep]
-    loaded = load(options.model, revision=options.revision)
+    loaded = load_model(options)
     prompts = make_prompts(loaded.tokenizer, settings)
     longest = settings.rollout.max_new_tokens
     tokens = prompts.tokenise_all(rows, loaded.longest, longest)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from workbench.commands import screen
 from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
-from workbench.models import POCKET
+from workbench.models import POCKET, LoadedModel, LoadingNote, load
+from workbench.quantised import PRECISIONS
 from workbench.runs.folder import default_runs
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings, own_defaults
 
@@ -25,6 +28,23 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model."""
     parser.add_argument("--model", default=POCKET, help="pocket (bundled), a Hugging Face id, or a folder")
     parser.add_argument("--revision", help="branch, tag or commit of a Hugging Face model")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the model's weights; 4-bit takes a quarter of bf16's memory (default: auto, which is fp32 on a CPU "
+        "and bf16 on a GPU)",
+    )
+
+
+def load_model(options: argparse.Namespace) -> LoadedModel:
+    """The model that the flags name; what a person should know about it is said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LoadingNote)
+        loaded = load(options.model, revision=options.revision, precision=options.precision)
+    for note in loaded.notes:
+        screen.say(note)
+    return loaded
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from workbench.errors import InputError
 from workbench.export.card import model_card
 from workbench.export.trl_script import write_trl
 from workbench.models import quiet
+from workbench.quantised import QUANTISED
 from workbench.runs import Run
 from workbench.runs.folder import clear_disk_errors
 from workbench.runs.session import load_base
@@ -57,7 +58,8 @@ def _adapter(run: Run, folder: Path) -> None:
 
 
 def _merged(run: Run, folder: Path) -> None:
-    base = load_base(run)
+    # What a run taught on quantised weights is added into the whole ones: merging rounds, and rounds to 4 bits most.
+    base = load_base(run, "bf16" if run.config.get("precision") in QUANTISED else None)
     with quiet():
         merged: Any = merge_adapter(base, run.adapter)
         merged.model.save_pretrained(str(folder), safe_serialization=True)

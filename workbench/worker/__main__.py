@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs")
     parser.add_argument("--model", default="pocket", help="pocket (bundled), a Hugging Face id, or a folder")
     parser.add_argument("--revision", help="branch, tag or commit of a Hugging Face model")
-    parser.add_argument("--dtype", default="auto", help="precision of the weights")
+    parser.add_argument("--precision", default="auto", help="precision of the weights")
     options = parser.parse_args()
     # Replies have standard output to themselves: what a library prints goes to the error output.
     output = os.fdopen(os.dup(1), "wb")
@@ -27,7 +27,7 @@ def main() -> None:
     service = Service(options.runs, output)
     signal.signal(signal.SIGTERM, lambda number, frame: service.end())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    first = {"model": options.model, "revision": options.revision, "dtype": options.dtype}
+    first = {"model": options.model, "revision": options.revision, "precision": options.precision}
     service.run(sys.stdin.buffer, first)
 
 

@@ -326,7 +326,7 @@ def _write(process: subprocess.Popen[bytes], outbox: queue.SimpleQueue[bytes | N
 
 def _load_flags(arguments: dict[str, Any]) -> list[str]:
     """How to start a process that loads the same model."""
-    flags = [(f"--{name}", arguments.get(name)) for name in ("model", "revision", "dtype")]
+    flags = [(f"--{name}", arguments.get(name)) for name in ("model", "revision", "precision")]
     return [text for flag, value in flags if value for text in (flag, str(value))]
 
 

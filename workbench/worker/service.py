@@ -2,7 +2,7 @@
 
 | do | arguments | result |
 |---|---|---|
-| load | model, revision, dtype | model, parameters, longest, pocket, seconds |
+| load | model, revision, precision | model, precision, notes, parameters, longest, pocket, seconds |
 | check, teach, resume, sit, export, import_adapter | see `tasks.py` | |
 | ask | messages, demonstration, context, run, step, roles, temperature, top_p, top_k, seed, longest, times | answers
   and prompts by role, first_token_seconds |
@@ -29,7 +29,7 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import InputError, WorkbenchError
-from workbench.models import LoadedModel, load, parameters
+from workbench.models import load, parameters
 from workbench.sampling import Choice, Stopped
 from workbench.worker.asking import ROLES, Asker, Question, read_rows
 from workbench.worker.protocol import LONG, SHORT, from_line, to_line
@@ -196,29 +196,31 @@ class Service:
                 raise InputError(f"{do} was given the wrong arguments: {error}.", "See service.py.") from error
             raise
 
-    def _load(self, model: str, revision: str | None = None, dtype: str = "auto") -> dict[str, Any]:
+    def _load(self, model: str, revision: str | None = None, precision: str = "auto") -> dict[str, Any]:
         self._become(state="loading", phase=f"Loading {model}", run=None, error=None)
         began = time.perf_counter()
         old = self._asker
         if old is not None and not old.loaded.is_pocket:
             # There may be room for one only; if the new one cannot be loaded, the old one is read again.
             self._asker, kept, old = None, old.loaded, None
-            again: tuple[str, str | None, str] | None = (kept.name, kept.revision, _dtype(kept))
+            again: tuple[str, str | None, str] | None = (kept.name, kept.revision, kept.precision)
             del kept
             gc.collect()
         else:
             again = None
         try:
-            self._asker = Asker(load(model, revision=revision, dtype=dtype), self._runs)
+            self._asker = Asker(load(model, revision=revision, precision=precision), self._runs)
         except Exception:
             if again is not None:
-                self._asker = Asker(load(again[0], revision=again[1], dtype=again[2]), self._runs)
+                self._asker = Asker(load(again[0], revision=again[1], precision=again[2]), self._runs)
             raise
         finally:
             self._become(model=None if self._asker is None else self._asker.loaded.name)
         loaded = self._asker.loaded
         return {
             "model": loaded.name,
+            "precision": loaded.precision,
+            "notes": list(loaded.notes),
             "parameters": parameters(loaded.model),
             "longest": loaded.longest,
             "pocket": loaded.is_pocket,
@@ -318,11 +320,6 @@ class Service:
         wrong = isinstance(error, InputError)
         failed = {"reply": "failed", "problem": error.problem, "advice": error.advice, "input": wrong}
         self._say(command["id"], failed)
-
-
-def _dtype(loaded: LoadedModel) -> str:
-    kind = next(loaded.model.parameters()).dtype
-    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "auto")
 
 
 def _stopped() -> WorkbenchError:
