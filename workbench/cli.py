@@ -1,4 +1,5 @@
-"""The `workbench` command: the app, check, teach, resume, runs, compare, export, probes.
+"""The `workbench` command: the app, check, teach, resume, runs, compare, export, probes,
+doctor.
 
 Every command takes --json: one JSON object on standard output and nothing else there. Progress and messages for
 people go to standard error. Exit status: 0 done, 2 the input is wrong, 1 anything else.
@@ -26,6 +27,7 @@ COMMANDS = {
     "compare": "Ask base, teacher and student of a run the same question.",
     "export": "Write a run's result as an adapter, a merged model, or a TRL script.",
     "probes": "Show the questions that retention is measured on.",
+    "doctor": "What this machine has, which precisions work on it, and what is missing.",
 }
 
 
