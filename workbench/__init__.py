@@ -11,6 +11,11 @@ What is named in `__init__.pyi` is the public API; everything else may change. A
 so that the command line's help and the browser app do not wait for torch.
 """
 
+import logging
+
 import lazy_loader
+
+# PEFT imports bitsandbytes where it is installed, which then warns that a package is lacking which downloads code.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

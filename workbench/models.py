@@ -266,7 +266,6 @@ def quiet() -> Iterator[None]:
     """Progress bars and deprecation notes of transformers, on loading and saving, are not for our users."""
     from transformers.utils import logging
 
-    quantised.silence()
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -8,7 +8,6 @@ move the model. What a run taught lies beside them instead (`lay_beside`).
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -241,8 +240,3 @@ def lay_beside(model: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]], s
         layer.before_scale = scale
         kind: Any = type(layer)
         layer.__class__ = _beside(kind)
-
-
-def silence() -> None:
-    """bitsandbytes logs on import that it lacks a package which downloads code; it is not wanted here."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
