@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.decoding import Decoder, Head, PackedDecoder, Predictions
+from workbench.decoding import Decoder, FlatDecoder, Head, Predictions
 from workbench.sampling import Completions, pad_left
 
 _GROUP = 32
@@ -46,7 +46,7 @@ class Scorer:
         self._groups: list[list[tuple[int, ...]]] = []
         self._group_of: dict[tuple[int, ...], int] = {}
         self._kept: dict[tuple[int, ...], Tensor] = {}
-        if not isinstance(decoder, PackedDecoder):
+        if not isinstance(decoder, FlatDecoder):
             return
         different = list(dict.fromkeys(prompt[:-1] for prompt in frozen_prompts))
         for start in range(0, len(different), _GROUP):
@@ -79,7 +79,7 @@ class Scorer:
     def _read(self, prompts: list[tuple[int, ...]], room: int) -> Any:
         """A cache that holds these prompts, with room for more tokens."""
         decoder = self._decoder
-        if not isinstance(decoder, PackedDecoder) or not all(p in self._group_of for p in prompts):
+        if not isinstance(decoder, FlatDecoder) or not all(p in self._group_of for p in prompts):
             return self._run(prompts, room)
         for prompt in prompts:
             if prompt not in self._kept:
