@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 ROWS = Path(__file__).parent.parent / "sample_data" / "zorbic.jsonl"
+MODEL = "pocket"  # gpu.py puts another model, other rows and other lengths in their places
+LOADING: dict[str, Any] = {}
+EXECUTION: dict[str, Any] = {}
 BATCH = 32
 LENGTH = 24
 WARM_UP = 3
@@ -43,7 +46,7 @@ def measure_ours(method: str, rollouts: int, steps: int) -> dict[str, list[float
     """Seconds of each step and phase of our loop."""
     from dataclasses import replace
 
-    from workbench import POCKET, Demonstration, Settings, load, make_roles, read, sdft, sft
+    from workbench import Demonstration, Settings, load, make_roles, read, sdft, sft
     from workbench.models import LoadedModel
     from workbench.settings import DivergenceSettings, OptimSettings, RolloutSettings
 
@@ -52,7 +55,7 @@ def measure_ours(method: str, rollouts: int, steps: int) -> dict[str, list[float
 
         end = frozenset()  # type: ignore[assignment]
 
-    found = load(POCKET)
+    found = load(MODEL, **LOADING)
     loaded = FixedLength(found.model, found.tokenizer, found.name, found.revision)
     settings = Settings(
         optim=OptimSettings(steps=steps + WARM_UP, batch=BATCH, lr=5e-4),
@@ -66,7 +69,7 @@ def measure_ours(method: str, rollouts: int, steps: int) -> dict[str, list[float
     roles = make_roles(loaded, settings.lora)
     times: dict[str, list[float]] = {"step": []}
     start = time.perf_counter()
-    for event in (sdft if method == "ours" else sft)(roles, rows, settings):
+    for event in (sdft if method == "ours" else sft)(roles, rows, settings, **EXECUTION):
         now = time.perf_counter()
         if event.step > WARM_UP:
             times["step"].append(now - start)
@@ -97,9 +100,9 @@ def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[flo
     from transformers import TrainerCallback
     from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
-    from workbench import PAPER_TEMPLATE, POCKET, load, read
+    from workbench import PAPER_TEMPLATE, load, read
 
-    loaded = load(POCKET)
+    loaded = load(MODEL, **LOADING)
     rows = [
         {"prompt": [{"role": "user", "content": r.prompt}], "privileged_context": r.demonstration}
         for r in read(ROWS).rows
@@ -113,8 +116,8 @@ def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[flo
         "max_completion_length": LENGTH,
         "generation_kwargs": {"min_new_tokens": LENGTH},
         "teacher_prompt_template": PAPER_TEMPLATE.replace("{demonstration}", "{privileged_context}"),
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": torch.cuda.is_available(),
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
