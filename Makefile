@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup app screenshots lesson test lint format benchmark clean
+.PHONY: help setup app screenshots lesson notebooks notebooks-test test lint format benchmark clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,13 @@ lint: setup  ## lint and types only
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+notebooks: setup  ## open the course of notebooks in Jupyter
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[notebooks]"
+	$(BIN)/jupyter lab notebooks
+
+notebooks-test: setup  ## run every notebook from top to bottom, with its assertions and solutions
+	$(BIN)/python notebooks/build.py --test
 
 screenshots: setup  ## picture every page of the workbench; needs chromium
 	$(BIN)/python docs/screenshots.py docs/pages

@@ -172,10 +172,10 @@ def test_a_run_in_use_is_left_alone(desk: Desk) -> None:
 
 def test_settings_are_used_again(desk: Desk) -> None:
     until(lambda: desk.worker.status.model == "pocket")
-    desk.drafts.set_setting("lora", "rank", 4)
+    desk.drafts.set_setting("rollout", "temperature", 0.5)
     shelving.duplicate(desk, "two")
     assert desk.drafts.settings["optim"] == {"steps": 20, "lr": 2e-3}
-    assert "rank" not in desk.drafts.settings.get("lora", {})  # what the run had by default, and the draft had not
+    assert "temperature" not in desk.drafts.settings.get("rollout", {})  # what the run had by default, and the draft had not
     assert desk.drafts.choices.evaluate_every == 5
     shelving.teach_further(desk, "two")
     assert desk.drafts.choices.on == "two"
