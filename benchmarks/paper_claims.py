@@ -26,6 +26,8 @@ SKILLS = ("quiz", "toolbox", "remedies")
 ENOUGH = 3
 LIMIT = 0.05
 """Skills in a row may lose this much."""
+LEAKS = 0.5
+"""A teacher that says the preface in fewer of its answers than this has none to hand on."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,12 @@ def teachers(results: Results) -> list[Comparison]:
 
 
 def skip(results: Results) -> list[Comparison]:
-    """The student says the teacher's preface less often where the first tokens are left out of the loss."""
+    """The student says the teacher's preface less often where the first tokens are left out of the loss.
+
+    Nothing is compared where the teacher itself does not say it: then there is nothing to leak.
+    """
+    if any(r["figures"]["teacher leaked"] < LEAKS for r in results.select("leak")):
+        return []
     sides = [{"name": f"skip {n}", "settings": {"skip_tokens": n}} for n in (0, 3)]
     return results.compare("answers with the preface: more without skipping", "leaked", "leak", *sides)
 

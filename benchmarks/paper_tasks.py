@@ -165,7 +165,9 @@ def knowledge(task: Task) -> Figures:
 
 
 def near(text: str, wanted: str) -> bool:
-    """A word of the text is the wanted one, or spelled nearly so."""
+    """The answer stands there, or a word that is spelled nearly so."""
+    if _right(text, wanted):
+        return True
     words = text.replace(".", " ").replace(",", " ").split()
     return any(SequenceMatcher(None, word.casefold(), wanted.casefold()).ratio() >= 0.75 for word in words)
 

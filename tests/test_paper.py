@@ -91,6 +91,24 @@ def test_the_claims_are_read_off_the_results() -> None:
     assert "| **partly** | quiz: clear | SDFT 0.91 (0.90 to 0.92) | SFT 0.51 (0.50 to 0.52) | 3 |" in table([learned])
 
 
+@pytest.mark.parametrize(("teacher", "holds"), [(1.0, "yes"), (0.0, None)])
+def test_skipping_is_judged_only_where_the_teacher_has_something_to_leak(teacher: float, holds: str | None) -> None:
+    lines = [
+        {
+            "task": task,
+            "figures": {
+                "leaked": 0.0 if task["settings"]["skip_tokens"] else 0.9,
+                "teacher leaked": teacher,
+                "seconds": 1,
+            },
+            "code": "c",
+        }
+        for seed in range(3)
+        for task in design(["skip"], seed, SWEPT, {})
+    ]
+    assert judge(lines, ["skip"])[0]["holds"] == holds
+
+
 def test_results_of_other_code_do_not_count() -> None:
     assert judge(made_up("old") + made_up("new")[:1])[0]["holds"] is None
 
