@@ -109,8 +109,8 @@ def draw_row(results: Results, path: Path) -> bool:
         panels[0].set_ylim(-0.03, 1.03)
         for name, (mark, dash) in styles.items():
             panels[1].plot([], [], dash, marker=mark, color="0.3", markersize=4, linewidth=0.9, label=name)
-        panels[1].legend(frameon=False, loc="lower left")
-        figure.tight_layout()
+        figure.legend(frameon=False, loc="upper center", ncols=3)
+        figure.tight_layout(rect=(0, 0, 1, 0.92))
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
     return True
