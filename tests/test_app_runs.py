@@ -175,7 +175,8 @@ def test_settings_are_used_again(desk: Desk) -> None:
     desk.drafts.set_setting("rollout", "temperature", 0.5)
     shelving.duplicate(desk, "two")
     assert desk.drafts.settings["optim"] == {"steps": 20, "lr": 2e-3}
-    assert "temperature" not in desk.drafts.settings.get("rollout", {})  # what the run had by default, and the draft had not
+    # What the run had by default, and the draft had not.
+    assert "temperature" not in desk.drafts.settings.get("rollout", {})
     assert desk.drafts.choices.evaluate_every == 5
     shelving.teach_further(desk, "two")
     assert desk.drafts.choices.on == "two"
