@@ -21,9 +21,7 @@ from torch import nn
 from workbench import quantised
 from workbench.errors import InputError
 from workbench.pocket import WEIGHTS
-
-POCKET = "pocket"
-"""The name of the bundled model."""
+from workbench.settings import POCKET as POCKET
 
 _FALLBACK_LENGTH = 2048
 _HUB_SECONDS = 10

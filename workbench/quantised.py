@@ -18,13 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import InputError
+from workbench.settings import PRECISIONS as PRECISIONS
 
 PLAIN = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions in which every weight is a number of its own."""
 
 QUANTISED = ("4-bit", "8-bit")
-PRECISIONS = ("auto", *PLAIN, "8-bit", "4-bit")
-"""What `models.load` can be asked for."""
 
 CPU_NOTE = (
     "{} on a CPU is exact enough to teach with, and slow: each pass turns the weights back into numbers first. "

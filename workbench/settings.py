@@ -6,10 +6,17 @@ its group is made, so that a wrong value is refused before anything is loaded.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from workbench.errors import InputError
+
+POCKET = "pocket"
+"""The name of the bundled model."""
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "8-bit", "4-bit")
+"""What a model's weights can be loaded as."""
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -17,6 +24,9 @@ def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
 
 
 def _require(holds: bool, name: str, got: object, allowed: str) -> None:
+    if isinstance(got, float) and not math.isfinite(got):
+        # Infinity is "0 or more" and "above 0", and no setting can be carried out with it.
+        holds, allowed = False, f"a finite number, {allowed}"
     if not holds:
         flag = "--" + name.replace("_", "-")
         raise InputError(f"{flag} is {got!r}; it must be {allowed}.", f"Give {flag} a value that is {allowed}.")

@@ -6,15 +6,16 @@ import argparse
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.commands import screen
 from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
-from workbench.models import POCKET, LoadedModel, LoadingNote, load
-from workbench.quantised import PRECISIONS
 from workbench.runs.folder import default_runs
-from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings, own_defaults
+from workbench.settings import GROUPS, POCKET, POCKET_DEFAULTS, PRECISIONS, Settings, own_defaults
+
+if TYPE_CHECKING:
+    from workbench.models import LoadedModel
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def load_model(options: argparse.Namespace) -> LoadedModel:
     """The model that the flags name; what a person should know about it is said."""
+    # Here and not above: what is wrong with a file or a flag is said before torch is there, seconds earlier.
+    from workbench.models import LoadingNote, load
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoadingNote)
         loaded = load(options.model, revision=options.revision, precision=options.precision)
@@ -69,14 +73,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             section.add_argument(flag, dest=field.name, type=type(field.default), choices=choices, help=help_text)
 
 
+def given_settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The values that the flags give, by group; nothing for a flag that was left out."""
+    given = {group: {f.name: getattr(options, f.name, None) for f in fields(kind)} for group, kind in GROUPS.items()}
+    return {group: {k: v for k, v in values.items() if v is not None} for group, values in given.items()}
+
+
 def settings_from(options: argparse.Namespace, is_pocket: bool, going_on: bool = False) -> Settings:
     """The settings that the flags ask for, over the model's defaults. Raises InputError on a wrong value."""
     own = own_defaults(is_pocket, going_on)
-    groups: dict[str, dict[str, Any]] = {}
-    for group, kind in GROUPS.items():
-        given = {f.name: getattr(options, f.name, None) for f in fields(kind)}
-        values = {name: value for name, value in given.items() if value is not None}
-        groups[group] = {**own.get(group, {}), **values}
+    groups = {group: {**own.get(group, {}), **values} for group, values in given_settings(options).items()}
     return Settings.from_dict(groups)
 
 

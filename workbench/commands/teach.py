@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from workbench.adapters import merge_adapter
-from workbench.commands import screen
-from workbench.commands.conduct import conduct, follow_up, resumable, show_answers, show_result
-from workbench.commands.options import (
-    add_data,
-    add_model,
-    add_runs,
-    add_settings,
-    load_model,
-    read_data,
-    read_probes,
-    runs_folder,
-    settings_from,
-)
-from workbench.demonstrations import Demonstration, Reading, read_questions, split
+from workbench.commands.options import add_data, add_model, add_runs, add_settings, read_data, runs_folder
 from workbench.errors import InputError
-from workbench.evaluation import bundled_probes, get_scorer
-from workbench.execution import Execution
-from workbench.models import POCKET, LoadedModel, full_name
-from workbench.runs import Run, free_name, open_run
 from workbench.runs.folder import check_name
-from workbench.runs.session import Request, begin, check_rows, load_base
-from workbench.settings import Settings
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,120 +45,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for flag in ("evaluate_every", "save_every"):
         if getattr(options, flag) < 1:
             raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")
-    earlier = None if options.on is None else _earlier(options, folder)
-    name = options.model if earlier is None else str(earlier.config["model"])
-    settings = settings_from(options, name == POCKET, earlier is not None)
-    # Everything that can be refused without the model is refused before it is loaded.
-    request = _request(options, reading, settings, name, folder, earlier)
-    loaded = _load(options, earlier)
-    _introduce(request, loaded, reading)
-    made = begin(request, loaded, folder)
-    with resumable(made):
-        result = conduct(made, loaded)
-        if options.beside_sft and options.method == "sdft" and result["finished"]:
-            result["beside"] = _beside(request, loaded, folder, made)
-        show_result(made, result)
-        if result["finished"]:
-            show_answers(made)
-        follow_up(made, result)
-    return {key: result[key] for key in _KEYS if key in result}
+    # Torch is imported from here on: what is wrong so far is said at once.
+    from workbench.commands.teaching import teach
 
-
-_KEYS = ("run", "method", "model", "steps", "seconds", "skill", "retention", "finished", "beside")
-
-
-def _earlier(options: argparse.Namespace, folder: Path) -> Run:
-    """The run to go on from; its model is this run's too."""
-    earlier = open_run(options.on, folder)
-    name = earlier.config["model"]
-    if options.model != POCKET and full_name(options.model) != name:
-        raise InputError(
-            f"Run {earlier.name} was taught on {name}, not on {options.model}.",
-            f"Leave --model out, or use {name}.",
-        )
-    if not earlier.adapter.is_dir():
-        raise InputError(f"Run {earlier.name} is not finished.", f"First: workbench resume {earlier.name}.")
-    return earlier
-
-
-def _load(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
-    if earlier is None:
-        return load_model(options)
-    asked = None if options.precision == "auto" else options.precision
-    return merge_adapter(load_base(earlier, asked), earlier.adapter)
-
-
-def _request(
-    options: argparse.Namespace,
-    reading: Reading,
-    settings: Settings,
-    model: str,
-    folder: Path,
-    earlier: Run | None,
-) -> Request:
-    parts = split(reading.rows, held_out=options.held_out, seed=settings.optim.seed)
-    keep = [*parts.keep, *(read_questions(Path(options.keep)).rows if options.keep else ())]
-    probes = read_probes(options.probes or str(bundled_probes(model == POCKET)))
-    assert probes is not None
-    get_scorer(options.scorer)
-    if options.beside_sft:
-        check_rows("sft", parts.teaching)
-    stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
-    return Request(
-        name=options.name or free_name(folder, stem),
-        method=options.method,
-        settings=settings,
-        teaching=parts.teaching,
-        held_out=parts.held_out,
-        # The question alone, whatever else the row holds.
-        keep=[Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep],
-        probes=probes.rows,
-        scorer=options.scorer,
-        evaluate_every=options.evaluate_every,
-        save_every=options.save_every,
-        source=str(options.demonstrations),
-        on=None if earlier is None else earlier.name,
-        before=None if earlier is None else earlier.adapter,
-        notes=tuple(reading.notes),
-        execution=_execution(options),
-    )
-
-
-def _execution(options: argparse.Namespace) -> Execution | None:
-    """What the flags say of how many at a time; None if they say nothing, so that it is worked out."""
-    if options.micro_batch is None and options.at_once is None and options.checkpointing is None:
-        return None
-    return Execution(options.micro_batch or 0, options.at_once or 0, bool(options.checkpointing))
-
-
-def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
-    optim = request.settings.optim
-    method = "self-distillation (SDFT)" if request.method == "sdft" else "supervised fine-tuning (SFT)"
-    screen.heading("What is about to happen")
-    screen.say(
-        f"  The model `{loaded.name}` will be taught by {method} from {len(request.teaching)} demonstrations of "
-        f"{request.source}, in {optim.steps} steps of {optim.batch} answers."
-    )
-    if request.method == "sdft":
-        screen.say(
-            "  In each step the model answers some of the questions itself (student); the same model, shown the "
-            "demonstration (teacher), says at each word what it would have said; the student moves towards that."
-        )
-    screen.say(
-        f"  {len(request.held_out)} other rows are kept back to test what it learned; {len(request.probes)} "
-        f"questions on other things test what it forgets."
-    )
-    if request.keep:
-        screen.say(f"  {len(request.keep)} keep rows: questions whose answers should stay as they are.")
-    if request.on:
-        screen.say(f"  It goes on from what run {request.on} has taught.")
-    for note in reading.notes:
-        screen.say(f"  {note}")
-
-
-def _beside(request: Request, loaded: LoadedModel, folder: Path, first: Run) -> dict[str, Any]:
-    """The same data, batches, adapter and schedule, by SFT."""
-    screen.heading("The same by supervised fine-tuning (SFT)")
-    made = begin(replace(request, method="sft", name=free_name(folder, f"{first.name}-sft")), loaded, folder)
-    with resumable(made):
-        return conduct(made, loaded, quiet=True)
+    return teach(options, reading, folder)
