@@ -17,7 +17,7 @@ LAYERS = [
     ("prompts", "sampling", "divergence", "chunked", "roles"),
     ("training", "evaluation", "adapters"),
     ("runs",),
-    ("export",),
+    ("export", "recipes"),
     ("worker", "views"),
     ("app", "commands", "cli", "__main__"),
 ]

@@ -26,6 +26,7 @@ COMMANDS = {
     "runs": "List all runs.",
     "compare": "Ask base, teacher and student of a run the same question.",
     "export": "Write a run's result as an adapter, a merged model, or a TRL script.",
+    "recipe": "A task of the paper at full size: its public data, SFT beside SDFT, its scores.",
     "probes": "Show the questions that retention is measured on.",
     "doctor": "What this machine has, which precisions work on it, and what is missing.",
 }

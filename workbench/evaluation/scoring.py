@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workbench.errors import InputError
+from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool_calls
 
 Scorer = Callable[[str, str], bool]
 
@@ -95,6 +96,10 @@ SCORERS: dict[str, Scorer] = {
     "choice": choice,
     "number": number,
     "json": json_value,
+    "answer-tag": answer_tag,
+    "tool-calls": tool_calls,
+    "says": says,
+    "half-says": half_says,
 }
 """The scorers that can be named."""
 

@@ -1,0 +1,39 @@
+"""Settings refuse what cannot be carried out; wrong use is refused before torch is there."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from workbench.errors import InputError
+from workbench.settings import GROUPS
+
+NUMBERS = [(kind, f.name) for kind in GROUPS.values() for f in fields(kind) if isinstance(f.default, float)]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS, ids=[name for _, name in NUMBERS])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_setting_is_a_finite_number(kind: type, name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is {value}; it must be a finite number, "):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["teach", "missing.jsonl"], "There is no file missing.jsonl"),
+        (["check", "missing.jsonl"], "There is no file missing.jsonl"),
+        (["teach", "ROWS", "--save-every", "0"], "--save-every is 0"),
+        (["recipe", "science", "--data", "missing"], "There is no science_data/train_data"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_without_torch(arguments: list[str], says: str, data: Path) -> None:
+    told = [str(data) if a == "ROWS" else a for a in arguments]
+    code = f"import sys; from workbench.cli import main; main({told!r}); print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n" and says in said.stderr
