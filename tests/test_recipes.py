@@ -8,21 +8,25 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 
 from tests import paper_files
 from tests.command import call
 from workbench.commands import recipe_runs
 from workbench.errors import InputError
 from workbench.evaluation import get_scorer
+from workbench.events import Evaluated, Measure
 from workbench.models import LoadedModel
 from workbench.recipes import RECIPES, Source, fetch, judging, running
 from workbench.recipes.judging import judge_all, verdict
 from workbench.roles import make_roles
-from workbench.runs import Run
+from workbench.runs import Run, checkpoints
+from workbench.runs.folder import create
+from workbench.runs.log import EventWriter
 from workbench.settings import LoraSettings, Settings
 from workbench.training.batches import make_prompts
 
-QUICK = ["--steps", "4", "--batch", "4", "--max-new-tokens", "6", "--rank", "2", "--lr", "0.01"]
+QUICK = ["--steps", "4", "--batch", "4", "--max-new-tokens", "6", "--rank", "2", "--lr", "0.1", "--warmup", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -270,7 +274,8 @@ def test_each_recipe_runs_by_both_methods_to_its_scores(
         assert run.name == f"{name}-{method}" and run.config["method"] == method and run.adapter.is_dir()
         kept = json.loads((run.path / "recipe.json").read_text())
         assert len(kept["student"]["answers"]) == found["rows"]["test"]
-        assert kept["data"] == found["data"]
+        assert kept["data"] == found["data"] and kept["step"] == made["checkpoint"]
+        assert kept["student"]["answers"] != kept["base"]["answers"], "base and student are two models"
     assert "paper (7B, all weights)" in told and RECIPES[name].missing[:40] in " ".join(told.split())
 
 
@@ -327,6 +332,18 @@ def test_the_same_command_goes_on_where_it_was_stopped(
     assert status == 0 and again["methods"] == resumed["methods"] and again["base"] == resumed["base"]
     status, found, _ = call(capsys, "runs", "--runs", tmp_path / "cut")
     assert {r["run"]: r["state"] for r in found["runs"]} == {"science-sft": "finished", "science-sdft": "finished"}
+
+
+def test_the_checkpoint_is_the_earliest_of_the_best_on_validation_rows(tmp_path: Path) -> None:
+    config = {"method": "sft", "model": "pocket", "settings": {"optim": {"steps": 9}}, "started": ""}
+    run = create(tmp_path, "one", config, {}, [])
+    writer = EventWriter(run.log, 0)
+    for step, right in ((2, 0.25), (4, 0.75), (6, 0.75), (8, 1.0), (9, 0.5)):
+        writer.write(Evaluated(step, Measure(right, 4, 0.0, 1.0), None, 1.0))
+        if step != 8:  # its checkpoint is not there any more
+            checkpoints.save(run.checkpoints, step, {"a": torch.zeros(1)}, 1)
+    writer.close()
+    assert running.best_step(run) == 4
 
 
 def test_another_run_of_that_name_is_not_gone_on_with(
