@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,13 @@ def test_no_file_is_long() -> None:
     files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tests").rglob("*.py")]
     assert len(files) > 70
     assert {f.name: n for f in files if (n := len(f.read_text().splitlines())) > 400} == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "spins"), [({}, "2000"), ({"OMP_WAIT_POLICY": "active"}, ""), ({"GOMP_SPINCOUNT": "7"}, "7")]
+)
+def test_threads_do_not_spin_for_long_unless_the_person_says_so(asked: dict[str, str], spins: str) -> None:
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = "import sys, os, workbench; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT', ''))"
+    said = subprocess.run([sys.executable, "-c", code], env=clean | asked, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == spins
