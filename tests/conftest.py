@@ -14,6 +14,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+# Before torch: the package says how long torch's threads spin, which matters on a busy machine.
+import workbench  # noqa: E402, F401, I001
 import torch  # noqa: E402
 
 from tests import tiny  # noqa: E402
