@@ -12,7 +12,7 @@ import pytest
 
 from tests.fake_run import config_of
 from workbench.app import asking, compare, held_out, questions, sittings
-from workbench.app.asking import Asked, Shown
+from workbench.app.asking import Asked, Form, Shown
 from workbench.app.desk import Desk
 from workbench.app.questions import Answers, Question, Sampling, follow, make_question
 from workbench.app.sittings import Sittings
@@ -62,8 +62,7 @@ def desk(worker: Worker, tmp_path: Path) -> Desk:
 
 
 def ask(desk: Desk, text: str, shown: str = "", filled: Any = ("", ""), run: str = "", **changes: Any) -> list[Shown]:
-    fields = {"step": 0, "beside": 0, "temperature": 0, "top_p": 1, "top_k": 0, "seed": 0, "longest": None, "turns": []}
-    return list(asking.ask(desk, text, shown, filled, run, **{**fields, **changes}))
+    return list(asking.ask(desk, Form(text, shown, filled, run, **changes)))
 
 
 def test_a_question_of_the_run_brings_its_demonstration(run: Run, rows: list[Demonstration]) -> None:
@@ -288,8 +287,7 @@ def test_evil_strings_make_no_element(desk: Desk, run: Run) -> None:
 
 
 def test_five_times(desk: Desk, run: Run) -> None:
-    fields = {"step": 0, "beside": 0, "temperature": 0, "top_p": 1, "top_k": 0, "seed": 0, "longest": None, "turns": []}
-    notice, html = list(asking.ask_often(desk, "Why?", "", ("", ""), run.name, **fields))[-1]
+    notice, html = list(asking.ask_often(desk, Form("Why?", run=run.name)))[-1]
     assert notice == "" and html.count("1 of 5: ") == 15
     assert "temperature 1; at 0 all would be the same" in html
 

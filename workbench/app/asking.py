@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -43,6 +44,36 @@ Filled = tuple[str, str]
 """For which question the teacher's field was filled in last, and with what."""
 
 Turns = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What stands in the fields of the page when a question is asked, in the order in which the page sends them.
+
+    Attributes:
+        shown: the teacher's field.
+        filled: for which question that field was filled in, and with what.
+        run, step: whose student is asked, empty and 0 for none and the latest.
+        beside: the step of a second student, 0 for none.
+        turns: the conversation before the question.
+    """
+
+    text: str
+    shown: str = ""
+    filled: Filled = ("", "")
+    run: str = ""
+    step: int = 0
+    beside: int = 0
+    temperature: float | None = 0.0
+    top_p: float | None = 1.0
+    top_k: int | None = 0
+    seed: int | None = 0
+    longest: int | None = None
+    turns: Sequence[dict[str, str]] = ()
+
+    def sampling(self) -> Sampling:
+        """How the answers are drawn. Raises InputError on a number that cannot be."""
+        return Sampling.of(self.temperature, self.top_p, self.top_k, self.seed, self.longest)
 
 
 class Shown(NamedTuple):
@@ -99,44 +130,30 @@ def row_for(desk: Desk, run: Run | None, text: str) -> Demonstration | None:
     return row_of([*run.rows("held-out"), *run.rows("teaching")], text)
 
 
-def ask(
-    desk: Desk,
-    text: str,
-    shown: str,
-    filled: Filled,
-    run: str,
-    step: int,
-    beside: int,
-    temperature: Any,
-    top_p: Any,
-    top_k: Any,
-    seed: Any,
-    longest: Any,
-    turns: Turns,
-) -> Iterator[Shown]:
+def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     """Ask all three; the answers grow as they are drawn."""
     try:
-        question, filled = prepare(desk, text, shown, filled, run, step, turns)
-        sampling = Sampling.of(temperature, top_p, top_k, seed, longest)
+        question, filled = prepare(desk, form.text, form.shown, form.filled, form.run, form.step, form.turns)
+        sampling = form.sampling()
     except WorkbenchError as error:
         yield Shown(notice=problem(error))
         return
     roles = ROLES if question.run else ROLES[:2]
     first = desk.worker.call("ask", **question.arguments(sampling, roles))
     second = None
-    if question.run and beside:
-        second = desk.worker.call("ask", **at_step(question, beside).arguments(sampling, ["student"]))
+    if question.run and form.beside:
+        second = desk.worker.call("ask", **at_step(question, form.beside).arguments(sampling, ["student"]))
     loading = desk.worker.status.state == "loading"
     blank = {f"{role}_prompt": "" for role in (*ROLES, "earlier")}
     yield Shown(
         notice=line("The model is being loaded; the answers come as soon as it is there.") if loading else "",
         **columns(question, Answers(), roles),
         **blank,
-        earlier=_answer("earlier", Answers(), beside),
+        earlier=_answer("earlier", Answers(), form.beside),
         earlier_column=gr.update(visible=second is not None),
         demonstration=question.shown,
         filled=filled,
-        note=note_on(question.shown, run, filled == (question.text, question.shown)),
+        note=note_on(question.shown, form.run, filled == (question.text, question.shown)),
     )
     answers = Answers()
     for answers in follow(first, time.monotonic):
@@ -154,7 +171,7 @@ def ask(
             yield Shown(notice=line(earlier.problem, wrong=True))
             return
         prompt = earlier.prompts.get("student", "")
-        yield Shown(earlier=_answer("earlier", earlier, beside), earlier_prompt=prompt)
+        yield Shown(earlier=_answer("earlier", earlier, form.beside), earlier_prompt=prompt)
 
 
 def columns(question: Question, answers: Answers, roles: Sequence[str]) -> dict[str, str]:
@@ -196,25 +213,11 @@ def note_on(shown: str, run: str, found: bool) -> str:
     )
 
 
-def ask_often(
-    desk: Desk,
-    text: str,
-    shown: str,
-    filled: Filled,
-    run: str,
-    step: int,
-    beside: int,
-    temperature: Any,
-    top_p: Any,
-    top_k: Any,
-    seed: Any,
-    longest: Any,
-    turns: Turns,
-) -> Iterator[tuple[Any, Any]]:
+def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
     """What each usually says: the same question several times, and how often each answer came."""
     try:
-        question, _ = prepare(desk, text, shown, filled, run, step, turns)
-        chosen = Sampling.of(temperature or 1.0, top_p, top_k, seed, longest)
+        question, _ = prepare(desk, form.text, form.shown, form.filled, form.run, form.step, form.turns)
+        chosen = replace(form, temperature=form.temperature or 1.0).sampling()
         roles = ROLES if question.run else ROLES[:2]
         yield line(f"Asking {TIMES} times \N{HORIZONTAL ELLIPSIS}"), SAME
         result = desk.worker.call("ask", **question.arguments(chosen, roles, TIMES)).result(WAIT)
@@ -225,7 +228,7 @@ def ask_often(
         yield line("There is no answer yet. Look at the line at the top of the page, and ask again.", wrong=True), SAME
         return
     drawn = f"Drawn at temperature {chosen.temperature:g}"
-    drawn += "; at 0 all would be the same." if not temperature else "."
+    drawn += "; at 0 all would be the same." if not form.temperature else "."
     made = [
         answer_column(role, [f"{n} of {TIMES}: {cut(said, 2000)}" for said, n in tally(result["answers"][role])])
         for role in roles

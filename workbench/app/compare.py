@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import gradio as gr
 from gradio.events import api
 
 from workbench.app import asking, code, held_out
-from workbench.app.asking import NAMES, NOT_ASKED, SAME, Filled, conversation, note_on
+from workbench.app.asking import NAMES, NOT_ASKED, SAME, Filled, Form, conversation, note_on
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
@@ -82,8 +83,8 @@ def build(desk: Desk, shared: Shared) -> None:
     columns = (*ROLES, "earlier")
     outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
     outputs += [earlier, demonstration, filled, note, asked]
-    gr.on([press.click, question.submit], partial(asking.ask, desk), fields, outputs, **STREAM)
-    often.click(partial(asking.ask_often, desk), fields, [notice, more], **STREAM)
+    gr.on([press.click, question.submit], with_form(asking.ask, desk), fields, outputs, **STREAM)
+    often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
     of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
     keep.click(partial(asking.keep_question, desk), question, notice, **QUIET)
@@ -98,6 +99,16 @@ def build(desk: Desk, shared: Shared) -> None:
     shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
     shared.parts["question"] = question
     _endpoint(desk)
+
+
+def with_form(ask: Callable[[Desk, Form], Iterator[Any]], desk: Desk) -> Callable[..., Iterator[Any]]:
+    """A handler that takes the page's fields, for a function that takes them as one value."""
+
+    def handler(*values: Any) -> Iterator[Any]:
+        # A generator function itself: Gradio streams nothing else.
+        yield from ask(desk, Form(*values))
+
+    return handler
 
 
 def pocket_examples() -> tuple[gr.Dataset, gr.Dataset]:
