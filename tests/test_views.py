@@ -246,23 +246,6 @@ def test_three_columns_hold_what_each_role_said() -> None:
     assert "\u2713 right" in made.words and "\u2717 wrong" in made.words and "0.2 s" in made.words
 
 
-def test_what_was_forgotten_comes_first() -> None:
-    def row(question: str, base: bool, student: bool) -> dict[str, Any]:
-        said = {"base": "b", "teacher": None, "student": "s", "base_right": base, "student_right": student}
-        return {"question": question, "answer": "x", **said}
-
-    table = columns.changed_first([row("1", True, True), row("2", False, False), row("3", False, True)])
-    table += columns.changed_first([row("5", False, True), row("4", True, False)])
-    assert [(r[0], r[1]) for r in table] == [
-        ("learned", "3"),
-        ("still wrong", "2"),
-        ("still right", "1"),
-        ("forgotten", "4"),
-        ("learned", "5"),
-    ]
-    assert table[0][3:] == ["\u2717 b", "", "\u2713 s"]
-
-
 def test_states_in_words() -> None:
     teaching = Status(alive=True, state="teaching", run="zorbic", phase="Teaching")
     assert words.state_sentence(a_run(84), teaching) == "Teaching. Step 84 of 200, about 65 s left."
@@ -309,7 +292,6 @@ def test_hostile_strings_stay_words() -> None:
     assert "<img src=x" in read.words and len(html) < 6_000
     harmless(columns.answer_column("base", EVIL, EVIL[:60], elem_id='"><b>'))
     harmless(meters.meter(EVIL[:60], None, '"><b onclick=x>'))
-    assert len(columns.changed_first([])) == 0
     assert clip("x" * 301).endswith("(1 more characters)")
 
 

@@ -5,7 +5,7 @@ Everything that a person, a file or a model said is escaped. Put `css.CSS` befor
     IPython.display.HTML(f"<style>{CSS}</style>" + token_map(step.samples[0]))
 """
 
-from workbench.views.columns import answer_column, change, changed_first, three_columns
+from workbench.views.columns import answer_column, change, three_columns
 from workbench.views.css import CSS
 from workbench.views.curves import loss_chart, loss_frame, overlay, skill_chart, skill_frame, sparkline
 from workbench.views.meters import meter, skill_and_retention
@@ -16,7 +16,6 @@ __all__ = [
     "CSS",
     "answer_column",
     "change",
-    "changed_first",
     "loss_chart",
     "loss_frame",
     "meter",

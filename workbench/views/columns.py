@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.views.text import escape, plain, shown
+from workbench.views.text import escape, shown
 
 ROLES = ("base", "teacher", "student")
 TITLES = {
@@ -67,24 +67,3 @@ def change(row: Mapping[str, Any]) -> str:
     if row["base_right"] == row["student_right"]:
         return "still right" if row["student_right"] else "still wrong"
     return "learned" if row["student_right"] else "forgotten"
-
-
-def changed_first(rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """Plain rows for a table: change, question, right answer, base, teacher, student; the forgotten ones first."""
-    ordered = sorted(rows, key=lambda row: CHANGES.index(change(row)))
-    return [
-        [
-            change(row),
-            plain(str(row["question"])),
-            plain(str(row["answer"] or "")),
-            *(_marked(row.get(role), row.get(f"{role}_right")) for role in ROLES),
-        ]
-        for row in ordered
-    ]
-
-
-def _marked(text: Any, right: Any) -> str:
-    if text is None:
-        return ""
-    sign = {True: "\u2713 ", False: "\u2717 "}.get(right, "")
-    return sign + plain(str(text))
