@@ -226,6 +226,19 @@ def test_a_poll_stays_small_however_long_the_run(at: Open) -> None:
     assert len(json.dumps([v for v in everything.values() if not is_skip(v)])) < 40_000
 
 
+def test_a_step_that_was_taken_again_in_smaller_parts_is_told_of(at: Open) -> None:
+    desk = at()
+    desk.drafts.choose(run=write_run(desk, 2, 10, lambda step: 1.0))
+    cursor: dict[str, Any] = {}
+    assert "Memory ran out" not in parts(desk, cursor)["state"]
+    writer = EventWriter(desk.run("long").log, len(desk.events("long")))
+    writer.write(a_step(3, 10_000, smaller={"micro_batch": 8, "at_once": 0}))
+    writer.write(a_step(4, 10_000))
+    writer.close()
+    said = "Memory ran out in step 3; it was taken again with answers 8 learned from at a time"
+    assert said in parts(desk, cursor)["state"] and said in parts(desk, {})["state"]
+
+
 def test_any_step_can_be_looked_at_again(at: Open) -> None:
     desk = at()
     pressed(desk)

@@ -12,10 +12,10 @@ from workbench.app import teaching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.fields import QUIET
 from workbench.errors import WorkbenchError
-from workbench.events import Evaluated, Event, RunStarted
+from workbench.events import Evaluated, Event, RunStarted, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
 from workbench.views.text import escape, shown
-from workbench.views.words import is_finished, is_taught, step_of, steps_of
+from workbench.views.words import is_finished, is_taught, ran_out, step_of, steps_of
 
 LISTED = 40
 """Tokens of the map that get their lists of choices while a run is followed: a poll must stay small."""
@@ -103,10 +103,11 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     show = bool(cursor.get("teach.losses"))
     status = desk.worker.status
     new = partial(_new, cursor)
+    smaller = _smaller(cursor, name, events)
     warned = new("warning", (name, measured, len(events) < 3, teaching.limit(desk), _taught(desk)))
     return [
         _runs(desk, name) if new("runs", (name, *teaching.run_names(desk))) else gr.skip(),
-        _once(cursor, "state", state_html(desk, name, events)),
+        _once(cursor, "state", state_html(desk, name, events, smaller)),
         skill_and_retention(events) if new("meters", (name, measured, len(events) < 3)) else gr.skip(),
         *(_forgetting(desk, name, events) if warned else [gr.skip()] * 4),
         curves_html(events) if new("curves", (name, measured, len(events) < 3)) else gr.skip(),
@@ -141,8 +142,24 @@ def can(desk: Desk) -> list[bool]:
     return [idle, status.state == "teaching", idle and bool(name and events) and not is_finished(events)]
 
 
-def state_html(desk: Desk, name: str | None, events: list[Event]) -> str:
-    """How the run in view stands, in words."""
+def _smaller(cursor: Cursor, name: str | None, events: list[Event]) -> str:
+    """What happened in the last step in which memory ran out; only new events are looked at."""
+    run, seen, said = cursor.get("teach.smaller", (None, 0, ""))
+    if run != name or seen > len(events):
+        seen, said = 0, ""
+    for event in events[seen:]:
+        if isinstance(event, Step) and event.smaller:
+            said = ran_out(event)
+    cursor["teach.smaller"] = (name, len(events), said)
+    return str(said)
+
+
+def state_html(desk: Desk, name: str | None, events: list[Event], smaller: str = "") -> str:
+    """How the run in view stands, in words.
+
+    Args:
+        smaller: what was done where memory ran out.
+    """
     if not name:
         return (
             '<div class="wb wb-state">Nothing was taught yet. Choose examples, check the teacher, and press '
@@ -159,6 +176,7 @@ def state_html(desk: Desk, name: str | None, events: list[Event]) -> str:
     other = ""
     if status.run and status.run != name and status.state in ("teaching", "stopping"):
         other = f'<div class="wb-note">Being taught now: {shown(status.run)}. Choose it below to watch.</div>'
+    other += f'<div class="wb-note">{escape(smaller)}</div>' if smaller else ""
     alert = f'<div class="wb-wrong" role="alert">{shown(problem, 1000)}</div>' if problem else ""
     return (
         f'<div class="wb wb-state"><b>{shown(name)}</b> {_about(events)}<div>{escape(said)}</div>{_bar(events)}'

@@ -19,6 +19,7 @@ from workbench.runs import Run, default_runs
 from workbench.runs.session import Session, student_at
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts
+from workbench.views.words import ran_out
 
 
 class _Interrupt:
@@ -78,20 +79,6 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
                 if isinstance(event, Step) and event.smaller:
                     screen.say(ran_out(event))
     return result(run)
-
-
-def ran_out(event: Step) -> str:
-    """What happened in a step in which memory ran out, as a sentence."""
-    counts = event.smaller or {}
-    parts = [
-        f"{counts[name]} {word} at a time"
-        for name, word in (("at_once", "sampled"), ("micro_batch", "learned from"))
-        if counts.get(name)
-    ]
-    return (
-        f"Memory ran out in step {event.step}; it was taken again with answers {' and '.join(parts)}, and so are the "
-        "steps after it. The result is the same up to rounding."
-    )
 
 
 @contextmanager

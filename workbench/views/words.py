@@ -112,6 +112,20 @@ def state_sentence(events: Sequence[Event], status: Said | None = None, run: str
     return f"Stopped at step {step} of {steps}; the state is kept. Press Resume to go on."
 
 
+def ran_out(event: Step) -> str:
+    """What happened in a step in which memory ran out, as a sentence."""
+    counts = event.smaller or {}
+    parts = [
+        f"{counts[name]} {word} at a time"
+        for name, word in (("at_once", "sampled"), ("micro_batch", "learned from"))
+        if counts.get(name)
+    ]
+    return (
+        f"Memory ran out in step {event.step}; it was taken again with answers {' and '.join(parts)}, and so are the "
+        "steps after it. The result is the same up to rounding."
+    )
+
+
 def outcome_sentence(events: Sequence[Event]) -> str:
     """`Skill went from 0% to 93%; 97% of what it knew is still right.`"""
     skill, retention, step = latest(events)
