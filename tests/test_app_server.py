@@ -21,7 +21,7 @@ from workbench.app.desk import Desk
 from workbench.app.server import Options
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
-from workbench.events import RunStarted, Step
+from workbench.events import RunEnded, RunStarted, Step
 from workbench.runs import Run
 from workbench.runs.folder import create
 from workbench.runs.log import EventWriter
@@ -248,6 +248,13 @@ def test_the_steps_say_whether_the_next_can_begin(desk: Desk) -> None:
     writer.close()
     desk.drafts.choose(run="zorbic")
     assert status.steps(desk)[2][1] == "zorbic is finished: 100% right" and status.steps(desk)[3][1] == "can begin"
+    imported = write_run(desk.runs, "imported")
+    writer = EventWriter(imported.log, 0)
+    for event in (RunStarted("imported", "imported", "pocket", 0, 0, 0, 0, 0), RunEnded(0, 0.0)):
+        writer.write(event)
+    writer.close()
+    desk.drafts.choose(run="imported")
+    assert status.steps(desk)[3][1] == "can begin"
     desk.drafts.choose(run="../gone")
     assert status.steps(desk)[2][1] == "can begin"
 

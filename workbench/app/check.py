@@ -246,7 +246,7 @@ def build(desk: Desk, shared: Shared) -> None:
         datatype="str",
         interactive=False,
         wrap=True,
-        column_widths=["250px", "150px", "260px", "90px", "260px", "90px"],
+        column_widths=["22%", "14%", "23%", "9%", "23%", "9%"],
         max_height=420,
         max_chars=200,
         label="Side by side; what the teacher missed comes first",

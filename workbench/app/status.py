@@ -108,7 +108,8 @@ def _teach(desk: Desk) -> tuple[str, str, bool]:
 
 def _compare(desk: Desk) -> tuple[str, str, bool]:
     events = _events(desk, desk.drafts.run)
-    taught = any(isinstance(event, Step) for event in events)
+    # A run that was imported has an end, and no steps.
+    taught = any(isinstance(event, Step | RunEnded) for event in events)
     return "Compare", "can begin" if taught else "base and teacher only, until something is taught", False
 
 
