@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.decoding.packed import inner_model
+from workbench.decoding.products import linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., D], in their precision."""
-        logits = F.linear(hidden, self.weight, self.bias)
+        logits = linear(hidden, self.weight, self.bias)
         if self.scale != 1.0:
             logits = logits * self.scale
         return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits
@@ -51,7 +51,7 @@ class Head:
             slope.mul_(1 - (logits / self.softcap) ** 2)
         if self.scale != 1.0:
             slope.mul_(self.scale)
-        return slope.to(self.weight.dtype) @ self.weight
+        return linear(slope.to(self.weight.dtype), self.weight.T)
 
 
 @dataclass(frozen=True, slots=True)

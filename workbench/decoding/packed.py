@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from workbench.decoding.products import linear
 from workbench.decoding.projection import Projection, pack
 
 _FAMILIES = ("qwen2", "qwen3", "llama")
@@ -192,7 +193,7 @@ class FlatDecoder:
         record: list[tuple[Tensor, Tensor, Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """Logits [B, keep, V] of the last `keep` of the new tokens; see `forward_hidden`."""
-        return F.linear(self.forward_hidden(ids, mask, cache, keep, record), self.head)
+        return linear(self.forward_hidden(ids, mask, cache, keep, record), self.head)
 
     @torch.no_grad()
     def forward_hidden(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+
+from workbench.decoding.products import linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Projection:
 
     def __call__(self, x: Tensor) -> Tensor:
         """y [..., out] of x [..., in], without gradients in the factors."""
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def train(self, x: Tensor, recorded: Tensor | None = None) -> Tensor:
         """y [n, out] of x [n, in], differentiable in x and the factors; `recorded` is y where it is known."""
@@ -83,19 +84,21 @@ class _Train(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (dy,) = ctx.saved_tensors, gradients
         projection: Projection = ctx.projection
-        dx = dy @ projection.weight if ctx.needs_input_grad[0] else None
+        dx = linear(dy, projection.weight.T) if ctx.needs_input_grad[0] else None
         if not projection.factors:
             return dx, None, None
-        read = x @ torch.cat([f.a for f in projection.factors]).T  # A x for all packed layers at once, [n, sum of r]
+        read = linear(
+            x, torch.cat([f.a for f in projection.factors])
+        )  # A x for all packed layers at once, [n, sum of r]
         back, found = [], []
         at = 0
         for f in projection.factors:
             rank = f.a.shape[0]
             part = dy[:, f.start : f.stop]
             found.append(f.scale * part.T @ read[:, at : at + rank])  # dB [out, r]
-            back.append(f.scale * part @ f.b)  # [n, r]
+            back.append(linear(part, f.b.T) * f.scale)  # [n, r]
             at += rank
-        in_a = torch.cat(back, 1).T @ x  # dA of all layers, [sum of r, in]
-        by_layer = in_a.split([f.a.shape[0] for f in projection.factors])
+        in_a = linear(torch.cat(back, 1).T, x.T)  # dA of all layers, [sum of r, in]
+        by_layer = torch.split(in_a, [f.a.shape[0] for f in projection.factors])
         pairs = [g for a, b in zip(by_layer, found, strict=True) for g in (a, b)]
         return dx, None, None, *pairs
