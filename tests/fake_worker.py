@@ -150,6 +150,7 @@ class Fake:
         n: int = 50,
         scorer: str = "contains",
         seed: int = 0,
+        method: str = "sdft",
     ) -> dict[str, Any]:
         self.become("checking", "Asking with and without the example")
         scored = [row for row in rows if row.get("answer") and not row.get("keep")]
@@ -166,6 +167,8 @@ class Fake:
             "advice": advice,
             "seconds": 0.5,
             "estimate_seconds": 60.0,
+            "costs": {"method": method, "batch": 32, "step": 0.25, "measuring": 1.0, "before": 3.0},
+            "cost_problem": "",
             "rows": [
                 {
                     "id": row.get("id", str(i + 1)),

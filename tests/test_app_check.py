@@ -42,7 +42,7 @@ def result(word: str, base: float, teacher: float, rows: Any = ()) -> dict[str, 
         "verdict": word,
         "advice": advice,
         "seconds": 2.0,
-        "estimate_seconds": 61.0,
+        "costs": {"method": "sdft", "batch": 32, "step": 0.25, "measuring": 1.0, "before": 3.0},
         "rows": list(rows),
     }
 
@@ -54,7 +54,7 @@ def test_a_check_ends_in_a_verdict_that_outlives_a_restart(working: Desk) -> Non
     assert working.tasks["check"].over.wait(60)
     said, verdict, meters, table = check.poll(working, cursor)
     assert "Good to teach" in verdict and "50 of 50" in verdict
-    assert "100% (50 of 50" in meters and "0% (0 of 50" in meters and "Teaching with the present settings" in meters
+    assert "100% (50 of 50" in meters and "0% (0 of 50" in meters and "steps takes about" in meters
     assert len(table["data"]) == 50 and table["data"][0][3].endswith("wrong") and table["data"][0][5].endswith("right")
     assert check.poll(working, cursor)[1:] == [gr.skip()] * 3, "nothing is sent twice"
     restarted = Desk.at(working.runs, working.worker)
@@ -80,6 +80,20 @@ def test_a_poor_verdict_says_what_to_do(desk: Desk, word: str, help_: str) -> No
     desk.drafts.set_check(result(word, 0.1, 0.2))
     html = check.verdict_html(desk)
     assert any(part in html for part in help_.split("|")) and f"verdict-{word}" in html
+
+
+def test_the_time_of_teaching_follows_the_settings(desk: Desk) -> None:
+    desk.drafts.set_check(result("ready", 0.0, 0.96))
+    desk.drafts.set_setting("optim", "steps", 100)
+    assert "for 100 steps takes about 30 s on this machine, at 0.25 s a step" in check.meters_html(desk)  # 3 + 25 + 3
+    desk.drafts.set_setting("optim", "batch", 8)
+    assert "about 10 s" in check.meters_html(desk)  # 3 + 100 * 0.25 / 4 + 3 = 12.25
+    desk.drafts.choose(evaluate_every=1)
+    assert "about 2 min" in check.meters_html(desk)
+    desk.drafts.choose(method="sft")
+    assert "check again for how long SFT takes" in check.meters_html(desk)
+    desk.drafts.set_check({**result("ready", 0.0, 0.96), "costs": None, "cost_problem": f"Too little. {EVIL}"})
+    assert "not known: Too little. &lt;img" in check.meters_html(desk)
 
 
 def test_nothing_to_score_is_no_share(desk: Desk) -> None:

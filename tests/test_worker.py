@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from workbench.events import RolloutSample, Step, from_dict, to_dict
 from workbench.runs import Run, checkpoints, open_run
 from workbench.worker import Worker, WorkerDied
 from workbench.worker.client import Call
-from workbench.worker.protocol import LAST, from_line, to_line
+from workbench.worker.protocol import LAST, from_line, teaching_seconds, to_line
 from workbench.worker.service import Service
 
 LIMIT = 120
@@ -185,7 +186,25 @@ def test_check_puts_rows_side_by_side(inside: Inside, lesson: dict[str, Any]) ->
     assert set(found["rows"][0]) == {
         "id", "question", "answer", "base", "teacher", "base_right", "teacher_right",
     }  # fmt: skip
-    assert found["estimate_seconds"] > found["seconds"] > 0
+    assert found["seconds"] > 0
+
+
+def test_the_time_of_teaching_is_that_of_real_steps(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:
+    inside.do("teach", name="real", **lesson)
+    events = open_run("real", tmp_path / "runs").log.read()
+    real = median(sum(event.seconds.values()) for event in events if isinstance(event, Step))
+    rows, settings = lesson["rows"], lesson["settings"]
+    found = inside.do("check", rows=rows, settings=settings)
+    assert found["costs"]["method"] == "sdft" and found["costs"]["batch"] == 6
+    assert real / 4 < found["costs"]["step"] < real * 4
+    assert found["estimate_seconds"] == pytest.approx(teaching_seconds(found["costs"], 8, 6), abs=0.1)
+    assert inside.do("check", rows=rows, settings=settings, method="sft")["costs"]["step"] < found["costs"]["step"]
+    # Nothing is left of those steps: the base answers as before.
+    assert [r["base"] for r in inside.do("check", rows=rows, settings=settings)["rows"]] == [
+        r["base"] for r in found["rows"]
+    ]
+    wrong = {**settings, "lora": {"targets": "nothing"}}
+    assert "nothing" in inside.do("check", rows=rows, settings=wrong)["cost_problem"]
 
 
 def test_a_run_can_be_looked_at(inside: Inside, tmp_path: Path, lesson: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import code
+from workbench.app import code, teaching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
@@ -23,6 +23,7 @@ from workbench.views.meters import meter
 from workbench.views.text import escape, shown
 from workbench.views.words import duration
 from workbench.worker import Call
+from workbench.worker.protocol import teaching_seconds
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 SCORERS = {
@@ -99,6 +100,7 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
         n=int(n),
         scorer=scorer,
         seed=int(drafts.settings.get("optim", {}).get("seed", 0)),
+        method=drafts.method,
     )
     task = desk.tasks["check"] = Task(desk, call)
     return task
@@ -155,15 +157,33 @@ def meters_html(desk: Desk) -> str:
     if found is None:
         return ""
     base, teacher = _measure(found.get("base")), _measure(found.get("teacher"))
-    estimate = found.get("estimate_seconds")
     took = found.get("seconds")
-    cost = f"Teaching with the present settings takes {duration(float(estimate))} on this machine." if estimate else ""
+    cost = cost_sentence(desk, found)
     also = f" The check took {duration(float(took))}." if took else ""
     return (
         '<div class="check-meters">'
         + meter("The model alone", base, "check-base")
         + meter("The model shown the example (teacher)", teacher, "check-teacher")
         + f"</div>{note((cost + also).strip(), 'plain')}"
+    )
+
+
+def cost_sentence(desk: Desk, found: dict[str, Any]) -> str:
+    """How long teaching takes with what is chosen now, by the steps that the check took to see."""
+    costs, method = found.get("costs"), desk.drafts.method
+    if not costs:
+        problem = str(found.get("cost_problem") or "")
+        return f"How long teaching takes is not known: {problem}" if problem else ""
+    if costs["method"] != method:
+        return f"The check timed {str(costs['method']).upper()}; check again for how long {method.upper()} takes."
+    try:
+        optim = teaching.chosen(desk).optim
+    except WorkbenchError:
+        return ""  # the page Teach says which setting is wrong
+    seconds = teaching_seconds(costs, optim.steps, optim.batch, desk.drafts.choices.evaluate_every)
+    return (
+        f"Teaching for {optim.steps} steps takes {duration(seconds)} on this machine, at {costs['step']:.2g} s a step "
+        "and with the measurements in between."
     )
 
 
@@ -270,8 +290,9 @@ def build(desk: Desk, shared: Shared) -> None:
             n: how many questions at most.
             scorer: what counts as right: `contains`, `exact`, `choice`, `number` or `json`.
         Returns:
-            base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds, and rows: each with
-            id, question, answer, base, teacher, base_right, teacher_right.
+            base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds (of teaching), costs
+            (the seconds that it is made of) or cost_problem, and rows: each with id, question, answer, base, teacher,
+            base_right, teacher_right.
         """
         return run_check(desk, n, scorer)
 

@@ -10,6 +10,7 @@ from the worker   {"id": 7, "reply": "token" | "progress", ...}        any numbe
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,18 @@ class Status:
     error: str | None = None
     version: int = 0
     restarts: int = 0
+
+
+def teaching_seconds(costs: dict[str, Any], steps: int, batch: int, every: int = 50) -> float:
+    """How long teaching takes.
+
+    Args:
+        costs: of a check: seconds of a `step` of so many answers (`batch`), of `measuring` skill and retention once,
+            and of the teacher's answers `before` the first step.
+        every: steps between two measurements; there is one before the first step, and one after the last.
+    """
+    measured = 1 + math.ceil(steps / every)
+    return float(costs["before"] + steps * costs["step"] * batch / costs["batch"] + measured * costs["measuring"])
 
 
 def to_line(values: dict[str, Any]) -> bytes:

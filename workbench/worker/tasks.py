@@ -29,14 +29,14 @@ from workbench.roles import make_roles
 from workbench.runs import Run, checkpoints, free_name
 from workbench.runs.folder import check_name, create
 from workbench.runs.log import EventWriter
-from workbench.runs.session import Request, Session, begin, versions
+from workbench.runs.session import METHODS, Request, Session, begin, versions
 from workbench.settings import LoraSettings, Settings
 from workbench.training import TrainingState
 from workbench.training.batches import make_prompts
 from workbench.worker.asking import Asker, Say, View, open_named, read_rows, settings_over
+from workbench.worker.costs import check_costs
 
 _AT_A_TIME = 32
-_STEP_OVER_SAMPLING = 2.25
 
 BEFORE, TEACHING = "Measuring what it can do before", "Teaching"
 MEASURING, SAVING = "Measuring skill and retention", "Saving"
@@ -68,17 +68,18 @@ class Tasks:
         n: int = 50,
         scorer: str = "contains",
         seed: int = 0,
+        method: str = "sdft",
     ) -> dict[str, Any]:
         """The base with and without the demonstration, on `n` rows that have an answer.
 
-        `estimate_seconds`, of teaching by SDFT with these settings, is worked out from the time that the answers
-        took: a step samples a batch of answers as the check does, and takes 2.25 times the time of sampling them as
-        a whole (docs/performance.md); measurements in between are answers too.
+        What teaching will cost is worked out from a few real steps and from the time that the answers took: the
+        measurements in between are answers too.
 
         Raises:
             InputError: a row does not fit the model.
             Stopped: the person asked to stop.
         """
+        _check_method(method)
         loaded, made = self._asker.loaded, settings_over(self._asker.loaded.is_pocket, settings)
         taught = [row for row in read_rows(rows) if not row.keep]
         if not taught:
@@ -101,18 +102,16 @@ class Tasks:
             role: measure([line[f"{role}_right"] for line in lines]) if lines else None for role in ("base", "teacher")
         }
         word, advice = verdict(shares["base"], shares["teacher"])
-        optim = made.optim
-        answers = optim.steps * optim.batch * _STEP_OVER_SAMPLING
-        probes = len(evaluation.read_bundled(loaded))
-        measured = 0.3 * len(taught) + probes
-        answers += (math.ceil(optim.steps / 50) + 1) * measured + 0.3 * len(taught)
         each = seconds / (2 * len(asked)) if asked else 0.0
+        self._tell("Taking a few steps to see how long they take", None)
+        probes = len(evaluation.read_bundled(loaded))
+        cost = check_costs(loaded, self._asker.base, taught, made, method, each, probes, self._should_stop)
         return {
             **{role: None if share is None else asdict(share) for role, share in shares.items()},
             "verdict": word,
             "advice": advice,
             "seconds": round(seconds, 3),
-            "estimate_seconds": round(answers * each, 1) if asked else None,
+            **cost,
             "rows": [{k: v for k, v in line.items() if k != "tags"} for line in lines],
         }
 
@@ -202,8 +201,7 @@ class Tasks:
             RunError: the disk; what was saved is intact.
         """
         check_name(name)
-        if method not in ("sdft", "sft"):
-            raise InputError(f"There is no method {method!r}.", "Teach by sdft or sft.")
+        _check_method(method)
         for what, value in (("evaluate_every", evaluate_every), ("save_every", save_every)):
             if value < 1:
                 raise InputError(f"{what} is {value}.", "Give it 1 or more.")
@@ -327,6 +325,11 @@ class Tasks:
         writer.write(RunEnded(0, 0.0))
         writer.close()
         return {"run": name}
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}.", f"Teach by {' or '.join(METHODS)}.")
 
 
 @torch.no_grad()
