@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers.utils import logging
 
 from tests import tiny
 from workbench.demonstrations import Demonstration
@@ -86,6 +87,17 @@ def test_long_rows_are_named_with_their_tokens_and_the_limit() -> None:
     with pytest.raises(InputError, match=rf"1 of 2 rows are too long: row b has {length} tokens; the limit is 90"):
         prompts.tokenise_all(rows, limit=100, room=10)
     assert len(prompts.tokenise_all(rows, limit=length + 10, room=10)) == 2
+
+
+def test_long_rows_are_told_by_us_alone(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.model_max_length = 20
+    logging.enable_propagation()
+    try:
+        Prompts(tokenizer).tokenise(Demonstration("word " * 99, "word " * 99))
+    finally:
+        logging.disable_propagation()
+    assert caplog.messages == []
 
 
 def test_text_that_would_forge_a_turn_is_refused() -> None:

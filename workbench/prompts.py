@@ -105,16 +105,18 @@ class Prompts:
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `render(messages)`; the template brings its own special tokens."""
-        ids = self.tokenizer(self.render(messages), add_special_tokens=False)["input_ids"]
-        return tuple(ids)
+        return self._ids(self.render(messages))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        # What is too long is refused by `tokenise_all`, which names the row; the tokenizer's own warning does not.
+        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def tokenise(self, row: Demonstration) -> PromptTokens:
         """Both prompts and the target of one row."""
         student = self.encode(self.student_messages(row))
         target = None
         if row.demonstration is not None and not row.keep:
-            ids = self.tokenizer(row.demonstration, add_special_tokens=False)["input_ids"]
-            target = (*ids, self.tokenizer.eos_token_id)
+            target = (*self._ids(row.demonstration), self.tokenizer.eos_token_id)
         teacher = student if row.keep else self.encode(self.teacher_messages(row))
         return PromptTokens(row, student, teacher, target)
 
