@@ -56,7 +56,7 @@ CSS = f"""
 .wb{{{_variables(LIGHT, KL_LIGHT)}color:var(--wb-text);line-height:1.5}}
 {_DARK_PAGES}{{{_variables(DARK, KL_DARK)}}}
 {_KL}
-.wb *{{box-sizing:border-box}}
+.wb,.wb *{{box-sizing:border-box}}
 .wb b{{font-weight:600;color:inherit}}
 .wb span,.wb bdi{{color:inherit}}
 .wb .wb-muted,.wb .wb-note,.wb .wb-hint,.wb .wb-say{{color:var(--wb-muted,#57606a)}}
