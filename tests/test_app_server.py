@@ -314,7 +314,11 @@ def test_the_server_ends_in_order_and_its_endpoints_answer(tmp_path: Path) -> No
         f"serve(Options(pathlib.Path({str(tmp_path / 'runs')!r}), port=0, worker={FAKE!r}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    said = tmp_path / "said.txt"
+    with said.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        )
     try:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1]
@@ -324,9 +328,16 @@ def test_the_server_ends_in_order_and_its_endpoints_answer(tmp_path: Path) -> No
         found = client.predict(api_name="/status")
         assert found["state"] == "idle" and found["steps"]["Check"] == "ready to teach"
         assert client.predict(api_name="/models")["loaded"] == "pocket"
+        with pytest.raises(InputError, match=f"open on {tmp_path / 'runs'} already, at {address}"):
+            server.serve(server.Options(tmp_path / "runs", port=0, worker=FAKE))
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     finally:
         process.send_signal(signal.SIGINT)
         code_ = process.wait(60)
     assert code_ == 0
+    # The client is connected to the end; it is told to go, not cut off with a trace.
+    assert said.read_text().splitlines() == [
+        "Leave this window open; Ctrl-C ends it.",
+        "Closing: the model is being told to save and end.",
+    ]
     assert children and not any(Path(f"/proc/{child}").exists() for child in children)

@@ -51,9 +51,17 @@ class Served:
         if hold is not None:
             environment["FAKE_HOLD_AT"] = str(hold)
         self.runs = runs
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-        )
+        self._said = runs.with_name(f"{runs.name}-said.txt")
+        self._said.parent.mkdir(parents=True, exist_ok=True)
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "http://" in line, "the server did not start"
@@ -69,6 +77,8 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        said = self._said.read_text()
+        assert "Traceback" not in said, said
 
     def worker_pid(self) -> int:
         """The process that owns the model."""

@@ -100,11 +100,10 @@ def test_no_serious_finding_of_axe_on_any_tab(visit: Visit) -> None:
             expect(visit.at("body.dark")).to_be_attached(timeout=WAIT)
         for tab in TABS:
             visit.tab(tab)
-            if (
-                tab == "Teach"
-            ):  # the form fills itself in; a button that is on its way to another state has no colour yet
+            if tab == "Teach":
+                # The form fills itself in; a button that is on its way to another state has no colour yet.
                 expect(visit.button("Start teaching")).to_be_enabled(timeout=WAIT)
-                expect(visit.button("Resume")).to_be_disabled(timeout=WAIT)
+                expect(visit.button("Stop")).to_be_disabled(timeout=WAIT)
             visit.page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running')")
             found[f"{tab}{' dark' if dark else ''}"] = findings(visit.page)
     assert not any(found.values()), json.dumps({tab: lines for tab, lines in found.items() if lines}, indent=1)

@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ os.environ.pop("GRADIO_VIBE_MODE", None)
 
 from workbench.app.desk import Cursor, Desk, Shared  # noqa: E402
 from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
+from workbench.app.holding import held  # noqa: E402
 from workbench.errors import InputError, WorkbenchError  # noqa: E402
 from workbench.worker import Worker  # noqa: E402
 
@@ -214,6 +215,7 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
     """The pages behind the guard."""
     import gradio as gr
     from fastapi import FastAPI
+    from gradio.routes import App
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from workbench.app import theme
@@ -240,6 +242,8 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
         theme=theme.theme(),
         css=theme.css(),
     )
+    mounted = (getattr(route, "app", None) for route in app.routes)
+    app.state.closing = next(pages.stop_event for pages in mounted if isinstance(pages, App))
     return app
 
 
@@ -297,6 +301,11 @@ def serve(options: Options) -> None:
     runs = options.runs.expanduser().absolute()
     if runs.exists() and not runs.is_dir():
         raise InputError(f"{runs} is a file, not a folder of runs.", "Name a folder with --runs DIR.")
+    with held(runs) as note:
+        _serve(options, runs, note)
+
+
+def _serve(options: Options, runs: Path, note: Callable[[str], None]) -> None:
     sock = listen(options.host, options.port)
     worker = Worker(runs, options.model, options.worker)
     worker.start()  # the model is loaded while this process imports gradio
@@ -306,7 +315,7 @@ def serve(options: Options) -> None:
     # As Ctrl-C, so that a server that is told to end also closes its worker in order.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _run(options, Desk.at(runs, worker), sock)
+        _run(options, Desk.at(runs, worker), sock, note)
     except KeyboardInterrupt:
         pass
     finally:
@@ -317,15 +326,23 @@ def serve(options: Options) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(options: Options, desk: Desk, sock: socket.socket) -> None:
+def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str], None]) -> None:
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Each page holds a connection open; told to end, they need not be cut off, with a trace of each.
+            app.state.closing.set()
+            await super().shutdown(sockets)
 
     app = make_app(desk, options.host, options.auth, options.share)
     port = sock.getsockname()[1]
     shown = "localhost" if options.host in ("0.0.0.0", "::") else options.host
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none")
-    server = uvicorn.Server(config)
-    print(f"The workbench is at http://{f'[{shown}]' if ':' in shown else shown}:{port}", flush=True)
+    server = Server(config)
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    note(address)
+    print(f"The workbench is at {address}", flush=True)
     print("Leave this window open; Ctrl-C ends it.", file=sys.stderr)
     if options.share:
         print(f"For others, for a week at most: {_tunnel(port)}", flush=True)

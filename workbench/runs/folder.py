@@ -132,7 +132,7 @@ class Run:
         with clear_disk_errors(self.path):
             handle = (self.path / "lock").open("a")
         with handle:
-            if not _take(handle):
+            if not take(handle):
                 raise RunError(f"Run {self.name} is being taught by another process.", "Wait for it, or stop it first.")
             yield
 
@@ -141,7 +141,7 @@ class Run:
         """Whether a process is teaching this run now."""
         try:
             with (self.path / "lock").open("a") as handle:
-                return not _take(handle)
+                return not take(handle)
         except OSError:
             return False
 
@@ -261,7 +261,7 @@ def free_name(runs: Path, stem: str) -> str:
     return name
 
 
-def _take(handle: IO[str]) -> bool:
+def take(handle: IO[str]) -> bool:
     """Take the advisory lock of an open file, if it is free."""
     import fcntl
 
