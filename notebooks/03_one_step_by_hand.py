@@ -387,7 +387,7 @@ else:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 (reverse, _), by_library, apart_reverse = both("reverse")
 print(f"reverse {reverse:.10f}, by the library {by_library.loss:.10f}; forward {loss:.10f}")
 if MODEL == POCKET:
@@ -405,7 +405,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 untaught, per_answer = fresh(), []
 with torch.no_grad():
     for i, u in zip(order, uniform, strict=True):
@@ -432,7 +432,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 
 
 def fit_two(kind):
