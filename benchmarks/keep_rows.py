@@ -2,7 +2,8 @@
 
 Zorbic is taught to the bundled model with generic keep rows, then Pelan on top. Each row of the result changes one
 thing about the second lesson: the share of keep rows and which they are (all, or the half whose answers a trial lesson
-without them disturbs most, by KL), steps, learning rate and its schedule, LoRA rank, the base anchor.
+without them disturbs most, by KL), steps, learning rate and its schedule, LoRA rank, the base anchor, and who teaches
+(the model as it was before any lesson, or as the first lesson left it).
 
     first       of the first language's held-out questions, what is left
     skill       of the second language's
@@ -35,26 +36,29 @@ from workbench import (
     token_divergence,
 )
 from workbench.adapters import merge_adapter, save_adapter
+from workbench.settings import GOING_ON
 from workbench.training.scorer import Scorer
 
-USUAL: dict[str, Any] = {"steps": 400, "keep_share": 0.25}
+USUAL: dict[str, Any] = {name: value for values in GOING_ON.values() for name, value in values.items()}
 TRIAL_STEPS = 100
 VARIANTS: dict[str, dict[str, Any]] = {
     "no keep rows": {"keep": "none"},
     "generic keep rows only": {"keep": "generic"},
     "as usual": {},
-    "share 0.1": {"keep_share": 0.1},
-    "share 0.4": {"keep_share": 0.4},
-    "share 0.5": {"keep_share": 0.5},
-    "most disturbed half": {"keep": "disturbed"},
-    "200 steps": {"steps": 200},
     "1000 steps": {"steps": 1000},
-    "half the learning rate": {"lr_times": 0.5},
+    "400 steps": {"steps": 400},
+    "share 0.2": {"keep_share": 0.2},
+    "share 0.4": {"keep_share": 0.4},
     "twice the learning rate": {"lr_times": 2.0},
+    "half the learning rate": {"lr_times": 0.5},
+    "half the learning rate, 1000 steps": {"lr_times": 0.5, "steps": 1000},
     "constant learning rate": {"schedule": "constant"},
-    "rank 4": {"rank": 4, "alpha": 8},
+    "rank 8": {"rank": 8, "alpha": 16},
     "rank 64": {"rank": 64, "alpha": 128},
+    "batch 64": {"batch": 64},
     "all linear layers": {"targets": "all-linear", "lr_times": 0.8},
+    "most disturbed half": {"keep": "disturbed"},
+    "the taught model teaches": {"teacher": "base"},
     "base anchor 0.01": {"anchor": 0.01, "keep": "none"},
     "base anchor 0.1": {"anchor": 0.1, "keep": "none"},
 }
@@ -71,7 +75,7 @@ def second_lesson(name: str, seed: int, folder: Path) -> dict[str, Any]:
     """Teach Pelan on top of the adapter in `folder`, in the way of this name."""
     changes = {**USUAL, **VARIANTS[name]}
     choice, times = changes.pop("keep", "all"), changes.pop("lr_times", 1.0)
-    chosen = settings(seed, **{**changes, "lr": settings(seed).optim.lr * times})
+    chosen = settings(seed, **{**changes, "lr": changes["lr"] * times})
     zorbic, pelan = data("zorbic", seed), data("pelan", seed)
     keep: list[Demonstration] = [] if choice == "none" else generic_keep()
     if choice in ("all", "disturbed"):
@@ -81,7 +85,7 @@ def second_lesson(name: str, seed: int, folder: Path) -> dict[str, Any]:
         disturbed = teach(sdft, merge_adapter(load(POCKET), folder), pelan, trial).roles
         keep = sorted(keep, key=dict(zip(keep, disturbance(disturbed, keep), strict=True)).__getitem__, reverse=True)
         keep = keep[: len(keep) // 2]
-    taught = teach(sdft, merge_adapter(load(POCKET), folder), pelan, chosen, keep)
+    taught = teach(sdft, merge_adapter(load(POCKET), folder), pelan, chosen, keep, origin=load(POCKET))
     left = skill_on(taught.roles, zorbic.held_out, chosen.rollout.max_new_tokens)
     return taught.figures(first=left)
 

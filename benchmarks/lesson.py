@@ -13,6 +13,9 @@ On the bundled model, a language that it has never seen (Zorbic), then a second 
 Seconds are of one SDFT run that has the machine to itself; the others share it, one thread each. Figures are medians
 over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is the share of held-out
 questions answered right; retention is the share of the probes known before that are still right.
+
+Each finished task is a line of benchmarks/results/lesson.jsonl (`--results` names another file), and is not run again
+under the same defaults.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,14 +43,13 @@ from teaching import (
     teach,
 )
 
-from workbench import POCKET, load, read, sdft, sft, split
+from workbench import POCKET, Settings, load, read, sdft, sft, split
+from workbench.settings import own_defaults
 
 SFT_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
 SFT_STEPS = (200, 500)
 SFT_TARGETS = ("gate_proj,up_proj", "all-linear")
-SECOND = {"steps": 700, "keep_share": 0.25, "teacher": "original"}
-"""Of the second language: a longer run with more keep rows, under the model as it was before any lesson
-(benchmarks/keep_rows.py says why)."""
+KEPT = Path(__file__).parent / "results" / "lesson.jsonl"
 
 
 def tuning_run(rate: float, steps: int, targets: str) -> dict[str, Any]:
@@ -69,7 +73,8 @@ def sequence_run(seed: int) -> dict[str, Any]:
     generic, zorbic, pelan = generic_keep(), data("zorbic", seed), data("pelan", seed)
     first = teach(sdft, load(POCKET), zorbic, settings(seed), generic)
     found: dict[str, Any] = {"sdft_keep": first.figures()}
-    second = settings(seed, **SECOND)
+    second = Settings.from_dict(own_defaults(pocket=True, going_on=True))
+    second = replace(second, optim=replace(second.optim, seed=seed))
     for name, keep in (("without", []), ("with", [*generic, *as_keep(zorbic.teaching)])):
         taught = teach(sdft, merged(first.roles), pelan, second, keep, origin=load(POCKET))
         left = skill_on(taught.roles, zorbic.held_out, second.rollout.max_new_tokens)
@@ -97,6 +102,7 @@ def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seeds=5)
+    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
     parser.add_argument("--sequence-seeds", type=int, help="of the two languages in a row (default: as --seeds)")
     options = parser.parse_args()
     if options.task:
@@ -107,15 +113,18 @@ def main() -> None:
     alone = lesson_run("sdft", 0)
     say(f"SDFT alone on {torch.get_num_threads()} cores: {alone['seconds']:.0f} s")
     tuning = [("tune", str(r), str(n), t) for n in SFT_STEPS for r in SFT_RATES for t in SFT_TARGETS]
-    sweep = in_processes(__file__, tuning, options.jobs)
+    first, second = own_defaults(pocket=True), own_defaults(pocket=True, going_on=True)
+    sweep = in_processes(__file__, tuning, options.jobs, options.results, {"first": first})
     # Equal skill: the one that forgets less.
     best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
     tuned = (str(best["lr"]), str(best["steps"]), best["targets"])
     runs: dict[str, list[dict[str, Any]]] = {}
+    kept = options.jobs, options.results, {"first": first}
     for name in ("sdft", "sft", "sft_keep"):
-        runs[name] = in_processes(__file__, [(name, str(seed), *tuned) for seed in seeds], options.jobs)
+        runs[name] = in_processes(__file__, [(name, str(seed), *tuned) for seed in seeds], *kept)
     second_seeds = range(options.sequence_seeds if options.sequence_seeds is not None else options.seeds)
-    for found in in_processes(__file__, [("sequence", str(seed)) for seed in second_seeds], options.jobs):
+    rows = [("sequence", str(seed)) for seed in second_seeds]
+    for found in in_processes(__file__, rows, options.jobs, options.results, {"first": first, "second": second}):
         for name, figures in found.items():
             runs.setdefault(name, []).append(figures)
     middle = {name: medians(found) for name, found in runs.items()}

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -156,21 +157,37 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def in_processes(script: str, tasks: Sequence[Sequence[str]], jobs: int) -> list[dict[str, Any]]:
+def in_processes(
+    script: str,
+    tasks: Sequence[Sequence[str]],
+    jobs: int,
+    kept: Path | None = None,
+    about: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Each task as `script --task ...` in a process of its own, `jobs` at a time, one thread each.
 
-    A task prints its result as JSON on its last line. Results are in the tasks' order.
+    A task prints its result as JSON on its last line. Results are in the tasks' order. With `kept`, each is a line of
+    that file as soon as it is there, with what it is `about` (the settings that the task's name leaves out), and a task
+    that the file has under the same is not run again.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    lock, lines = threading.Lock(), kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    known = {(line["task"], json.dumps(line["about"])): line["found"] for line in map(json.loads, lines)}
 
     def run(task: Sequence[str]) -> dict[str, Any]:
+        name = " ".join(task)
+        if (name, json.dumps(about)) in known:
+            return dict(known[name, json.dumps(about)])
         done = subprocess.run(
             [sys.executable, script, "--task", *task], capture_output=True, text=True, env=environment
         )
         if done.returncode:
-            raise SystemExit(f"{' '.join(task)} failed:\n{done.stderr[-3000:]}")
+            raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        say(f"  {' '.join(task)}: {json.dumps(found)}")
+        say(f"  {name}: {json.dumps(found)}")
+        if kept is not None:
+            with lock, kept.open("a") as file:
+                file.write(json.dumps({"task": name, "about": about, "found": found}) + "\n")
         return found
 
     with ThreadPoolExecutor(jobs) as pool:

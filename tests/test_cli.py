@@ -191,12 +191,14 @@ def test_the_model_before_any_lesson_can_teach_the_second_one(
 
 
 def test_the_bundled_model_goes_on_under_its_original_self() -> None:
-    from workbench.settings import POCKET_DEFAULTS, Settings, own_defaults
+    from workbench.settings import GOING_ON, POCKET_DEFAULTS, Settings, own_defaults
 
     assert own_defaults(False, True) == {}
     assert own_defaults(True) == POCKET_DEFAULTS
-    assert Settings.from_dict(own_defaults(True, True)).teacher.teacher == "original"
-    assert Settings.from_dict(own_defaults(True, True)).optim == Settings.from_dict(POCKET_DEFAULTS).optim
+    second = Settings.from_dict(own_defaults(True, True))
+    assert second.teacher.teacher == "original"
+    assert second.optim.lr == GOING_ON["optim"]["lr"] > Settings.from_dict(POCKET_DEFAULTS).optim.lr
+    assert second.lora == Settings.from_dict(POCKET_DEFAULTS).lora
 
 
 def test_help_is_quick_and_complete(capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,10 +370,12 @@ def test_keep_rows_of_the_file_and_of_a_file_of_their_own(
     keep = tmp_path / "keep.csv"
     keep.write_text("question\nAnd you?\nAnd you too?\n", encoding="utf-8")
     options = ["--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK]
-    status, found, said = call(capsys, "teach", data, "--keep", keep, *options)
-    assert status == 0 and "3 keep rows" in said
+    more = tmp_path / "more.jsonl"  # of its rows the questions alone
+    more.write_text('{"prompt": "And they?", "demonstration": "They are."}\n', encoding="utf-8")
+    status, found, said = call(capsys, "teach", data, "--keep", keep, "--keep", more, *options)
+    assert status == 0 and "4 keep rows" in said
     lines = (Path(found["run"]) / "events.jsonl").read_text().splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "step"]
     assert all(event["keep_loss"] is not None for event in steps)
     started = json.loads(lines[0])
-    assert (started["teaching"], started["held_out"], started["keep"]) == (8, 4, 3)
+    assert (started["teaching"], started["held_out"], started["keep"]) == (8, 4, 4)

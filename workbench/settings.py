@@ -208,12 +208,22 @@ less again (docs/pocket.md).
 """
 
 
-def own_defaults(pocket: bool, going_on: bool = False) -> dict[str, dict[str, Any]]:
-    """Where a run's defaults differ from `Settings()`, by group.
+GOING_ON: dict[str, dict[str, Any]] = {
+    "optim": {"steps": 700, "lr": 1.2e-3},
+    "teacher": {"teacher": "original"},
+    "keep": {"keep_share": 0.25},
+}
+"""Where the bundled model's defaults differ again for a lesson on top of another (benchmarks/keep_rows.py).
 
-    The bundled model's do. When it goes on from an earlier run it is taught by the model as it was before any lesson,
-    which takes its weights a second time: nothing for a small model, so a large one does so only when asked to.
-    """
+It is taught by the model as it was before any lesson, which takes its weights a second time: nothing for a small
+model, so a large one does so only when asked to. The second lesson is the harder one: it is longer and firmer, and
+holds to more keep rows where there are any.
+"""
+
+
+def own_defaults(pocket: bool, going_on: bool = False) -> dict[str, dict[str, Any]]:
+    """Where a run's defaults differ from `Settings()`, by group: the bundled model's do."""
     if not pocket:
         return {}
-    return POCKET_DEFAULTS | ({"teacher": {"teacher": "original"}} if going_on else {})
+    more = GOING_ON if going_on else {}
+    return {group: POCKET_DEFAULTS.get(group, {}) | more.get(group, {}) for group in {**POCKET_DEFAULTS, **more}}

@@ -17,7 +17,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
     parser.add_argument("--method", choices=("sdft", "sft"), default="sdft", help="how to teach (default: sdft)")
     parser.add_argument("--beside-sft", action="store_true", help="teach by SFT too, and show both")
-    parser.add_argument("--keep", metavar="FILE", help="questions whose answers should stay as they are")
+    parser.add_argument(
+        "--keep",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="questions whose answers should stay as they are; may be given several times",
+    )
     parser.add_argument("--on", metavar="RUN", help="go on from what this run has taught")
     parser.add_argument("--name", help="the run's name (default: made from the file's)")
     parser.add_argument("--held-out", type=float, default=0.3, help="share of rows kept for the test (default: 0.3)")

@@ -84,7 +84,7 @@ def _request(
     earlier: Run | None,
 ) -> Request:
     parts = split(reading.rows, held_out=options.held_out, seed=settings.optim.seed)
-    keep = [*parts.keep, *(read_questions(Path(options.keep)).rows if options.keep else ())]
+    keep = [*parts.keep, *(row for file in options.keep for row in read_questions(Path(file)).rows)]
     probes = read_probes(options.probes or str(bundled_probes(model == POCKET)))
     assert probes is not None
     get_scorer(options.scorer)
