@@ -15,7 +15,7 @@ import workbench
 
 PACKAGE = Path(workbench.__file__).parent
 LAYERS = [
-    ("errors", "settings", "events", "quantised", "execution", "allocations"),
+    ("errors", "settings", "events", "quantised", "execution", "allocations", "chat"),
     ("demonstrations", "models", "decoding", "pocket", "memory", "planning"),
     ("prompts", "sampling", "divergence", "chunked", "roles"),
     ("training", "evaluation", "adapters"),

@@ -87,17 +87,29 @@ def sequence_mean(per_token: Tensor, mask: Tensor) -> Tensor:
     return (counted.sum(-1) / mask.sum(-1).clamp(min=1)).mean()
 
 
-def skip_first(mask: Tensor, tokens: int) -> Tensor:
+def skip_first(mask: Tensor, tokens: int, after: Tensor | None = None) -> Tensor:
     """The mask [B, T] with each row's first `tokens` completion tokens taken out of the loss.
 
     The teacher's first words may point at its demonstration ("Following the example, ..."); leaving them out of
     the loss keeps the student from learning to say so (paper, section 5).
+
+    Args:
+        after: [B], where in each row the answer begins, behind a thought; such a preface opens the answer, and the
+            thought before it stays in the loss. By default all begin at once.
     """
     if tokens <= 0:
         return mask
-    mask = mask.clone()
-    mask[:, :tokens] = 0
-    return mask
+    begins = torch.zeros(len(mask), dtype=torch.long, device=mask.device) if after is None else after
+    place = torch.arange(mask.shape[1], device=mask.device) - begins[:, None]
+    return mask.masked_fill((place >= 0) & (place < tokens), 0)
+
+
+def thought_length(ids: Tensor, end: int | None) -> Tensor:
+    """How many tokens of each completion [B, T] are a thought: up to the last `end`, which closes it; [B]."""
+    if end is None:
+        return torch.zeros(len(ids), dtype=torch.long, device=ids.device)
+    place = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    return torch.where(ids == end, place, 0).amax(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench import quantised
+from workbench import chat, quantised
 from workbench.errors import InputError
 from workbench.pocket import WEIGHTS
 from workbench.settings import POCKET as POCKET
@@ -60,10 +60,11 @@ class LoadedModel:
 
     @property
     def end(self) -> frozenset[int]:
-        """The tokens that end an answer: the model's own, and the tokenizer's."""
+        """The tokens that end an answer: the model's own, the tokenizer's, and the one that ends a turn."""
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ids = ends if isinstance(ends, list) else [ends]
-        return frozenset(int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+        own = (self.tokenizer.eos_token_id, chat.turn_end(self.tokenizer))
+        return frozenset(int(i) for i in (*ids, *own) if i is not None)
 
     @property
     def pad(self) -> int:
@@ -124,7 +125,7 @@ def load(name: str = POCKET, *, revision: str | None = None, precision: str = "a
     if not placed:
         model.to(device)
     quantised.guard(model, chosen.compute)
-    notes = _notes(chosen, device)
+    notes = _notes(chosen, device, tokenizer)
     for note in notes:
         warnings.warn(note, LoadingNote, stacklevel=2)
     commit = getattr(model.config, "_commit_hash", None)
@@ -137,9 +138,10 @@ def _stored(config: Any) -> dict[str, Any] | None:
     return found if found is None or isinstance(found, dict) else dict(found.to_dict())
 
 
-def _notes(chosen: quantised.Precision, device: torch.device) -> tuple[str, ...]:
+def _notes(chosen: quantised.Precision, device: torch.device, tokenizer: Any) -> tuple[str, ...]:
     slow = device.type == "cpu" and chosen.name in quantised.QUANTISED
-    return (quantised.CPU_NOTE.format(chosen.name),) if slow else ()
+    notes = (quantised.CPU_NOTE.format(chosen.name) if slow else None, chat.thinking(tokenizer).note)
+    return tuple(note for note in notes if note)
 
 
 def full_name(name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench import chat
 from workbench.demonstrations import Demonstration, Message
 from workbench.errors import InputError
 
@@ -70,11 +71,8 @@ class Prompts:
             )
         self.tokenizer = tokenizer
         self.template = check_template(template)
-        # A thinking model is asked to answer at once, by both roles alike: a teacher that thinks and a student
-        # that does not would differ from the first token on.
-        self._options: dict[str, Any] = (
-            {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
-        )
+        self._thinking = chat.thinking(tokenizer)
+        self._turn_end = chat.turn_end(tokenizer)
 
     def student_messages(self, row: Demonstration) -> list[Message]:
         """The conversation that the student reads: the prompt alone."""
@@ -99,9 +97,9 @@ class Prompts:
     def render(self, messages: Sequence[Message]) -> str:
         """The exact text that the model reads, special tokens included."""
         text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **self._options
+            list(messages), tokenize=False, add_generation_prompt=True, **self._thinking.options
         )
-        return str(text)
+        return str(text) + self._thinking.closing
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of `render(messages)`; the template brings its own special tokens."""
@@ -116,7 +114,7 @@ class Prompts:
         student = self.encode(self.student_messages(row))
         target = None
         if row.demonstration is not None and not row.keep:
-            target = (*self._ids(row.demonstration), self.tokenizer.eos_token_id)
+            target = (*self._ids(row.demonstration), self._turn_end)
         teacher = student if row.keep else self.encode(self.teacher_messages(row))
         return PromptTokens(row, student, teacher, target)
 
@@ -171,7 +169,8 @@ class Prompts:
 
     def _refuse_special_tokens(self, rows: Sequence[Demonstration]) -> None:
         special = [t for t in self.tokenizer.all_special_tokens if t]
-        special += [str(t) for t in self.tokenizer.get_added_vocab() if str(t).startswith("<|")]
+        added = self.tokenizer.added_tokens_decoder.values()
+        special += [str(t) for t in added if getattr(t, "special", False) or str(t).startswith("<|")]
         for index, row in enumerate(rows):
             texts = [m["content"] for m in self.student_messages(row)]
             texts += [t for t in (row.demonstration, row.context) if t]

@@ -24,6 +24,9 @@ from workbench.errors import InputError
 from workbench.models import LoadedModel
 from workbench.settings import LoraSettings
 
+_SENSES = r".*(vision|audio|image|multi_modal|multimodal|mm_|projector).*"
+"""Layers that read pictures or sound: text does not go through them, so an adapter there would never learn."""
+
 TeacherKind = Literal["base", "original", "ema", "live"]
 
 
@@ -151,6 +154,7 @@ def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=0.0,
         target_modules=targets,
+        exclude_modules=_SENSES if targets == "all-linear" else None,
         task_type="CAUSAL_LM",
         base_model_name_or_path=loaded.name,
         revision=loaded.revision,

@@ -84,7 +84,7 @@ def flat(model: Any) -> bool:
         getattr(config, "model_type", None) in _FAMILIES
         and not getattr(config, "use_sliding_window", False)
         and getattr(config, "hidden_act", "silu") == "silu"
-        and rope.get("rope_type", "default") == "default"
+        and rope.get("rope_type", "default") in ("default", "linear", "llama3", "yarn")
         and not any(isinstance(m, BaseTunerLayer) for m in (model.model.embed_tokens, model.lm_head))
     )
 

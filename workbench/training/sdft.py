@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from workbench.chat import thought_end
 from workbench.decoding import Predictions
 from workbench.demonstrations import Demonstration
-from workbench.divergence import sequence_mean, skip_first
+from workbench.divergence import sequence_mean, skip_first, thought_length
 from workbench.events import Step
 from workbench.execution import Execution
 from workbench.prompts import PromptTokens
@@ -85,7 +86,8 @@ def _steps(
         answers = rollouts(roles, rows, settings, state.step, should_stop, work)
         rows = [row for row in rows for _ in range(settings.rollout.rollouts)]
         clock.lap("sample")
-        seen = Seen(skip_first(answers.mask, settings.divergence.skip_tokens))
+        thought = thought_length(answers.ids, thought_end(roles.loaded.tokenizer))
+        seen = Seen(skip_first(answers.mask, settings.divergence.skip_tokens, thought))
         shown = asked(rows, answers.mask)
         for part in work.passes(len(rows)):
             some, few = rows[part], part_of(answers, part)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.adapters import merge_adapter
+from workbench.chat import turn_end
 from workbench.decoding import Decoder, StackedDecoder, decoder_for, stackable
 from workbench.demonstrations import Demonstration, Message
 from workbench.divergence import token_divergence
@@ -286,7 +287,7 @@ class Asker:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise InputError("There is no answer to look at.", "Ask first.")
-        ids = [*ids, tokenizer.eos_token_id]
+        ids = [*ids, turn_end(tokenizer)]
         tokens = make_prompts(tokenizer, view.settings).tokenise_all([row], loaded.longest, len(ids))[0]
         answer, mask = pad_right([ids], loaded.pad, loaded.device)
         read = Completions(answer[:, :0], mask[:, :0], answer, mask)

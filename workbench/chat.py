@@ -1,0 +1,91 @@
+"""What a chat template says about its model: where a turn ends, and whether the model thinks before it answers.
+
+A thinking model writes its thoughts between `<think>` and `</think>` first. Here it is asked to answer at once, as
+student and as teacher alike: a teacher that thinks and a student that does not would differ from the first token on,
+and distilling long thoughts costs more than it teaches (docs/models.md). Nothing but the template is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+THOUGHT_ENDS = "</think>"
+
+_OPENS = "<think>"
+_SAID = "The answer."
+_ASKED = {"role": "user", "content": "A question?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """Whether a model thinks before it answers, and how it is kept from it.
+
+    Attributes:
+        kind: `never`; `switched`, where the template has a switch for it; `always`, where it has none.
+        options: what the template is told.
+        closing: written after the prompt where that leaves a thought open: an empty thought, closed.
+    """
+
+    kind: Literal["never", "switched", "always"] = "never"
+    options: dict[str, Any] = field(default_factory=dict)
+    closing: str = ""
+
+    @property
+    def note(self) -> str | None:
+        """What a person should know about such a model; None where there is nothing to know."""
+        if self.kind == "never":
+            return None
+        if self.kind == "switched":
+            return (
+                "This model can think before it answers. Here it answers at once, as student and as teacher: "
+                "thinking is switched off in its chat template."
+            )
+        return (
+            "This model always thinks before it answers, and its chat template cannot switch that off. Here its "
+            "thought is closed before it begins, as student and as teacher, for which it was not made: expect worse "
+            "answers, and choose a model that does not think (often called Instruct) where there is one."
+        )
+
+
+def thinking(tokenizer: Any) -> Thinking:
+    """Whether the model behind this tokenizer thinks, by its chat template."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    switch = "enable_thinking" in template
+    if not switch and THOUGHT_ENDS not in template and _OPENS not in template:
+        return Thinking()
+    options: dict[str, Any] = {"enable_thinking": False} if switch else {}
+    prompt = tokenizer.apply_chat_template([_ASKED], tokenize=False, add_generation_prompt=True, **options)
+    before, _, after = prompt.rpartition(_OPENS)
+    if THOUGHT_ENDS in after and not after.split(THOUGHT_ENDS, 1)[1].strip():
+        closing = ""
+    elif before and not after.strip():
+        closing = "\n\n"[len(after) :] + f"{THOUGHT_ENDS}\n\n"
+    else:
+        # With a switch it is off now; without one, the model would open the thought by itself.
+        closing = "" if switch else f"{_OPENS}\n\n{THOUGHT_ENDS}\n\n"
+    return Thinking("switched" if switch else "always", options, closing)
+
+
+def turn_end(tokenizer: Any) -> int:
+    """The token that ends the model's turn: what its template writes after an answer.
+
+    It is not always the tokenizer's end of text: Gemma's turns end in <end_of_turn>, Phi's in <|end|>. A student that
+    is taught the other one goes on writing after its answer.
+    """
+    text_ends = int(tokenizer.eos_token_id)
+    if not getattr(tokenizer, "chat_template", None):
+        return text_ends
+    try:
+        text = tokenizer.apply_chat_template([_ASKED, {"role": "assistant", "content": _SAID}], tokenize=False)
+    except Exception:  # noqa: BLE001 - templates raise what they like, for example on a turn of the assistant
+        return text_ends
+    ids = tokenizer(text.rpartition(_SAID)[2], add_special_tokens=False)["input_ids"]
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    return next((int(i) for i in ids if i in special), text_ends)
+
+
+def thought_end(tokenizer: Any) -> int | None:
+    """The token that ends a thought; None where the model has none."""
+    found = tokenizer.get_added_vocab().get(THOUGHT_ENDS)
+    return None if found is None else int(found)
