@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from tests.fake_run import config_of, events_of
 from workbench import cli
 from workbench.app import code, guard, intake, server, status
-from workbench.app.desk import Desk
+from workbench.app.desk import Desk, Viewers
 from workbench.app.server import Options
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
@@ -266,6 +266,17 @@ def test_the_header_is_sent_only_when_it_changes(desk: Desk) -> None:
     desk.drafts.replace_rows([{"prompt": "a", "demonstration": "b"}], "<b>")
     line, steps = status.poll(desk, cursor, None)
     assert line is None and isinstance(steps, str) and "<b>1 Examples" in steps
+
+
+def test_many_viewers_poll_less_often() -> None:
+    now = 0.0
+    viewers = Viewers(lambda: now)
+    pages: list[dict[str, Any]] = [{} for _ in range(10)]
+    assert [viewers.every(page) for page in pages] == [None] * 4 + [1.2, 1.5, 1.8, 2.0, 2.2, 2.5]
+    assert [viewers.every(page) for page in pages[:2]] == [2.5, 2.5]
+    assert viewers.every(pages[0]) is None
+    now = 16.0  # the others have been closed
+    assert viewers.every(pages[0]) == 1.0
 
 
 def test_events_are_read_on_from_where_reading_ended(desk: Desk) -> None:

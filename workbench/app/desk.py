@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +27,36 @@ Load = Callable[[], Sequence[Any]]
 Tick = Callable[[Cursor], Sequence[Any]]
 
 
+EACH = 1.0
+"""Seconds between two polls of a page."""
+
+_MANY = 4
+"""So many pages may poll each second; more of them share that, so that a class does not slow the teaching down."""
+
+_GONE = 15.0
+"""Seconds after which a page that has not polled is no longer counted."""
+
+
+class Viewers:
+    """The pages that poll, to tell each how often it may."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def every(self, cursor: Cursor) -> float | None:
+        """A page polls: the seconds until its next poll, None if that is as before."""
+        name, now = cursor.setdefault("viewer", secrets.token_hex(8)), self._clock()
+        with self._lock:
+            self._seen[name] = now
+            self._seen = {viewer: at for viewer, at in self._seen.items() if now - at < _GONE}
+            every = max(EACH, round(len(self._seen) * EACH / _MANY, 1))
+        before = cursor.get("every", EACH)
+        cursor["every"] = every
+        return None if every == before else every
+
+
 @dataclass
 class Desk:
     """One for each server. Every method may be called from any thread.
@@ -34,12 +66,14 @@ class Desk:
         worker: the process that owns the model.
         drafts: what the person entered.
         tasks: what pages have going on the server, such as the check; a key is a page's name.
+        viewers: the pages that poll.
     """
 
     runs: Path
     worker: Worker
     drafts: Draft
     tasks: dict[str, Any] = field(default_factory=dict)
+    viewers: Viewers = field(default_factory=Viewers)
     _logs: dict[str, _Log] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

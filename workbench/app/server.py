@@ -31,7 +31,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
 os.environ["GRADIO_MCP_SERVER"] = "False"
 os.environ.pop("GRADIO_VIBE_MODE", None)
 
-from workbench.app.desk import Cursor, Desk, Shared  # noqa: E402
+from workbench.app.desk import EACH, Cursor, Desk, Shared  # noqa: E402
 from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
 from workbench.app.holding import held  # noqa: E402
 from workbench.errors import InputError, WorkbenchError  # noqa: E402
@@ -91,7 +91,7 @@ def build(desk: Desk) -> gr.Blocks:
         gr.HTML(f"<h1>SDFT Workbench</h1><p>{SENTENCE}</p>", elem_id="heading", padding=False)
         line = gr.HTML(status.status_html(desk), elem_id="status", padding=False, js_on_load=_LIVE)
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
-        timer = gr.Timer(1.0)
+        timer = gr.Timer(EACH, active=False)
         cursor = gr.State({})
         with gr.Tabs(elem_id="pages", overflow_behavior="wrap") as tabs:
             shared = Shared(desk, tabs, line, timer, cursor)
@@ -127,8 +127,13 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
     import gradio as gr
 
     def load(seen: Cursor) -> list[Any]:
-        # The cursor is emptied: this page has been shown nothing yet.
-        return [{"tab": seen.get("tab", "examples")}, *gather([(f, len(o)) for f, o in shared.loads], gr.skip())]
+        # The cursor is emptied: this page has been shown nothing yet. Polling begins only now: what a poll had shown
+        # meanwhile would be overwritten by what this found before it, and never be shown again.
+        return [
+            {"tab": seen.get("tab", "examples")},
+            gr.Timer(active=True),
+            *gather([(f, len(o)) for f, o in shared.loads], gr.skip()),
+        ]
 
     def tick(seen: Cursor) -> list[Any]:
         view = seen.get("tab", "examples")
@@ -136,10 +141,11 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
             (partial(function, seen) if tab in (None, view) else None, len(outputs))
             for function, outputs, tab in shared.ticks
         ]
-        return [seen, *gather(asked, gr.skip())]
+        every = shared.desk.viewers.every(seen)
+        return [seen, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
-    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
-    shared.timer.tick(tick, cursor, [cursor, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
+    blocks.load(load, cursor, [cursor, shared.timer, *_distinct(shared.loads)], **_QUIET)
+    shared.timer.tick(tick, cursor, [cursor, shared.timer, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
 
 
 def _publish(desk: Desk) -> None:
