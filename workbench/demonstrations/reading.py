@@ -43,7 +43,7 @@ def read(path: Path | str, columns: Columns = Columns()) -> Reading:
 
 
 def parse(text: str, columns: Columns = Columns()) -> Reading:
-    """Read pasted text: JSON lines, a table copied from a sheet, or lines of `question => answer`."""
+    """Read pasted text: JSON lines, a table of a sheet or of Markdown, `Q:` and `A:`, or `question => answer` lines."""
     if "\x00" in text:
         raise InputError("The pasted text has a NUL character.", "Copy it again as plain text.")
     return _interpret(pasted(text, headed=columns != Columns()), columns, need=("prompt", "demonstration"))

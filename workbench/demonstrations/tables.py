@@ -11,6 +11,7 @@ from workbench.demonstrations.binary import parquet, workbook
 from workbench.demonstrations.nested import json_lines, json_rows
 from workbench.demonstrations.separated import ARROWS, arrows, copied_pairs, headed_by, separated
 from workbench.demonstrations.table import Table
+from workbench.demonstrations.written import markdown, turns
 from workbench.errors import InputError
 
 MAX_BYTES = 200_000_000
@@ -33,6 +34,11 @@ def load_table(path: Path, headed: bool = False) -> Table:
         if not path.exists():
             raise InputError(f"There is no file {path}.", "Check the name and the folder.")
         kind = path.suffix.lower()
+        if kind == ".xls":
+            raise InputError(
+                f"{path.name} is a workbook of Excel 2003 or earlier, which is not read.",
+                "Open it in a spreadsheet and save it as .xlsx or CSV.",
+            )
         if kind not in EXTENSIONS:
             raise InputError(
                 f"{path.name} ends in {kind or 'nothing'}, which is not a kind of file that is read.",
@@ -86,7 +92,9 @@ def decode(content: bytes, name: str) -> str:
 
 
 def pasted(text: str, name: str = "the pasted text", headed: bool = False) -> Table:
-    """JSON lines, a JSON list, cells copied from a sheet with or without a header, or lines of `question => answer`."""
+    """JSON lines, a JSON list, a table of Markdown, questions and answers after `Q:` and `A:`, lines of
+    `question => answer`, or cells copied from a sheet with or without a header.
+    """
     stripped = text.strip()
     if not stripped:
         raise InputError(f"{name} is empty.", "Paste rows, or write lines such as: question => answer")
@@ -94,6 +102,8 @@ def pasted(text: str, name: str = "the pasted text", headed: bool = False) -> Ta
         return json_rows(text, name)
     if stripped[0] == "{":
         return json_rows(text, name) if stripped.splitlines()[0] == "{" else json_lines(text, name)
+    if written := markdown(text, name) or turns(text, name):
+        return written
     first = stripped.splitlines()[0]
     # A cell of a sheet may hold "->"; "=>" is what is asked for, so it comes before anything else.
     arrow = next((arrow for arrow in ARROWS if arrow in first), None)
