@@ -382,7 +382,7 @@ def build(desk: Desk, shared: Shared) -> None:
 
         Parameters:
             sample: name of a bundled set, such as `zorbic`.
-            text: rows as JSON lines, a table, or lines of `question => answer`; instead of `sample`.
+            text: rows as JSON lines, a table, `Q:` and `A:`, or lines of `question => answer`; instead of `sample`.
             add: put the rows of `text` after those that are there.
         Returns:
             name, rows, teaching, held_out, keep (numbers of rows), problems (by row number), said.
