@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fake_run import config_of
+from tests.waiting import until
 from workbench.app import asking, compare, held_out, questions, sittings
 from workbench.app.asking import Asked, Form, Shown
 from workbench.app.desk import Desk
@@ -162,7 +163,7 @@ ROWS = [row(1, True, True), row(2, False, False), row(3, False, True), row(4, Tr
 
 
 def test_changed_rows_come_first_and_filters_let_through_what_they_say(run: Run, worker: Worker) -> None:
-    done = Sittings().start(worker, run.name, None, "probes")
+    done = Sittings(worker.runs).start(worker, run.name, None, "probes")
     done.call.result()
     assert done.rows is not None
     assert [change(r) for r in done.rows] == ["forgotten", *["still right"] * 5]
@@ -172,7 +173,7 @@ def test_changed_rows_come_first_and_filters_let_through_what_they_say(run: Run,
 
 
 def test_a_list_is_found_again_and_made_once(run: Run, worker: Worker) -> None:
-    lists = Sittings()
+    lists = Sittings(worker.runs)
     first = lists.start(worker, run.name, None, "held-out")
     first.call.result()
     assert lists.get(run.name, None, "held-out") is first
@@ -183,8 +184,23 @@ def test_a_list_is_found_again_and_made_once(run: Run, worker: Worker) -> None:
     )
 
 
+def test_a_finished_list_outlives_a_restart_unless_the_run_has_changed(run: Run, worker: Worker) -> None:
+    first = Sittings(worker.runs).start(worker, run.name, None, "held-out")
+    first.call.result()
+
+    def again() -> list[dict[str, Any]] | None:
+        found = Sittings(worker.runs).get(run.name, None, "held-out")
+        return None if found is None else found.rows
+
+    until(lambda: again() is not None)
+    assert again() == first.rows
+    assert Sittings(worker.runs).get("../colours", None, "held-out") is None
+    (run.checkpoints / "step-000150").mkdir()  # it was taught further
+    assert again() is None
+
+
 def test_a_list_that_fails_says_why(run: Run, worker: Worker) -> None:
-    lists = Sittings()
+    lists = Sittings(worker.runs)
     gone = lists.start(worker, "gone", None, "probes")
     with pytest.raises(InputError):
         gone.call.result()
@@ -333,7 +349,7 @@ def test_the_page_is_rebuilt_from_disk(desk: Desk, run: Run, rows: list[Demonstr
 
 
 def test_lists_are_drawn_as_they_come(desk: Desk, run: Run) -> None:
-    lists, cursor = Sittings(), {}
+    lists, cursor = Sittings(desk.runs), {}
     assert held_out.poll(lists, cursor) == [held_out.SAME] * 3
     assert "Press Ask them all" in held_out.draw(lists, cursor, run.name, 0, "held-out", "all")[0]
     assert "Choose a run" in held_out.start(desk, lists, cursor, "", 0, "held-out", "all")[0]

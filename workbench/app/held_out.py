@@ -37,7 +37,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         run, step: whose student is asked.
         question: takes the question of a row that is clicked.
     """
-    lists: Sittings = desk.tasks.setdefault("compare.lists", Sittings())
+    lists: Sittings = desk.tasks.setdefault("compare.lists", Sittings(desk.runs))
     gr.HTML('<h2 class="compare-heading">Many questions</h2>', padding=False)
     with gr.Row(equal_height=True):
         what = gr.Radio(KINDS, value="held-out", label="Which questions", min_width=300, scale=3)

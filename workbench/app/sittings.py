@@ -1,11 +1,15 @@
 """Lists of questions that base, teacher and student have all answered. No Gradio here.
 
-The worker makes them; the server owns them. A page that is loaded again finds the list that is being made.
+The worker makes them; the server owns them. A page that is loaded again finds the list that is being made, and a server
+that is started again finds those that were finished, in the draft's folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
+import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -13,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.app.questions import find_run, saved_steps
+from workbench.errors import WorkbenchError
 from workbench.views.columns import CHANGES, change
 from workbench.views.text import plain
 from workbench.worker import Call, Worker
+from workbench.worker.client import finished
 
 What = Literal["held-out", "probes"]
 Filter = Literal["all", "changed", "wrong"]
@@ -69,9 +76,14 @@ class Sitting:
 
 
 class Sittings:
-    """The lists that were asked for since the server was started, the last one of each kind."""
+    """The lists that were asked for, the last one of each kind.
 
-    def __init__(self) -> None:
+    Args:
+        runs: the folder of runs.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
         self._lock = threading.Lock()
         self._made: dict[tuple[str, int | None, What], Sitting] = {}
         self._replaced = 0
@@ -85,6 +97,7 @@ class Sittings:
                 self._replaced += 0 if found is None else 1 + len(found.call.replies)
                 found = Sitting(run, step, what, worker.call("sit", run=run, step=step, what=what))
                 self._made[run, step, what] = found
+                threading.Thread(target=self._keep, args=(found,), name="list", daemon=True).start()
             return found
 
     @property
@@ -96,7 +109,50 @@ class Sittings:
     def get(self, run: str, step: int | None, what: What) -> Sitting | None:
         """The list, if it was asked for."""
         with self._lock:
-            return self._made.get((run, step, what))
+            key = (run, step, what)
+            if key not in self._made and (kept := self._kept(*key)) is not None:
+                self._made[key] = kept
+            return self._made.get(key)
+
+    def _keep(self, sitting: Sitting) -> None:
+        """Wait for a list, and write it down."""
+        about = self._about(sitting.run, sitting.step)
+        if about is None:
+            return
+        with contextlib.suppress(WorkbenchError, OSError):
+            rows = sitting.call.result()["rows"]
+            path = self._path(sitting.run, sitting.step, sitting.what)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"about": about, "rows": rows}), encoding="utf-8")
+            os.replace(part, path)
+
+    def _kept(self, run: str, step: int | None, what: What) -> Sitting | None:
+        """A list that was written down, unless the run is another one now or has been taught further."""
+        # Asked first, so that no text from a page becomes a path unless it is the name of a run.
+        about = self._about(run, step)
+        if about is None:
+            return None
+        try:
+            held = json.loads(self._path(run, step, what).read_text(encoding="utf-8"))
+            if held["about"] != about:
+                return None
+            return Sitting(run, step, what, finished({"rows": held["rows"]}))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _about(self, run: str, step: int | None) -> list[Any] | None:
+        """What a list depends on: when the run was begun, and the step that was asked. None if there is no such run."""
+        try:
+            found = find_run(self._runs, run)
+        except WorkbenchError:
+            return None
+        if found is None:
+            return None
+        return [found.config.get("started"), step or max(saved_steps(found), default=0)]
+
+    def _path(self, run: str, step: int | None, what: What) -> Path:
+        return self._runs / ".draft" / "lists" / f"{run}@{int(step or 0) or 'end'}-{what}.json"
 
     def download(self, sitting: Sitting) -> Path | None:
         """A file of the finished list, None before."""

@@ -93,6 +93,13 @@ class Call:
         raise kind(str(last["problem"]), str(last["advice"]))
 
 
+def finished(result: dict[str, Any]) -> Call:
+    """A call that came to this: for what is known from earlier."""
+    call = Call()
+    call._add({"id": 0, "reply": "done", "result": result})
+    return call
+
+
 class Worker:
     """The process that owns the model, as seen from here. Every method may be called from any thread.
 
