@@ -30,7 +30,7 @@ Tick = Callable[[Cursor], Sequence[Any]]
 EACH = 1.0
 """Seconds between two polls of a page."""
 
-_MANY = 4
+_MANY = 3
 """So many pages may poll each second; more of them share that, so that a class does not slow the teaching down."""
 
 _GONE = 15.0
