@@ -22,6 +22,7 @@ from workbench.memory import Machine, read_shape
 from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
 from workbench.worker import Worker
+from workbench.worker.client import finished
 
 EVIL = "<img src=x onerror=alert(1)>"
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
@@ -226,6 +227,24 @@ def test_only_what_can_be_loaded_is_offered_without_a_word() -> None:
 
     for precision in lookup.PRECISIONS:
         assert quantised.choose(precision, None, torch.device("cpu")).name in (precision, "fp32")
+
+
+def test_what_was_noted_on_loading_is_shown_and_a_byte_a_weight_is_offered(desk: Desk) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+    done = {"parameters": 4, "longest": 512, "seconds": 0.1, "notes": [f"Slow here. {EVIL}"]}
+    said = model.state(desk, Loading(name="pocket", call=finished(done)))
+    assert "Slow here. &lt;img" in said
+    loading = Loading(Lookups(lambda _: CONFIG))
+    model.estimate(desk, loading, "some/model", "8-bit")
+    until(lambda: not loading.lookups.find("some/model").pending)
+    sums = [model.estimate(desk, loading, "some/model", name) for name in ("bf16", "8-bit", "4-bit")]
+    assert "8-bit on a CPU is slow" in sums[1] and len(set(sums)) == 3
+
+
+def test_doctor_is_asked_in_a_process_of_its_own() -> None:
+    assert model.doctor([sys.executable, "-c", "print('  fp32: yes')"]) == "fp32: yes"
+    assert "No module named nothing" in model.doctor([sys.executable, "-m", "nothing"])
+    assert "could not be found out" in model.doctor(["/nowhere"])
 
 
 def test_evil_names_make_no_element(desk: Desk) -> None:

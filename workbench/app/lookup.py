@@ -17,7 +17,7 @@ from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
 
 POCKET = "pocket"
-PRECISIONS = ("auto", "fp32", "bf16", "4-bit")
+PRECISIONS = ("auto", "fp32", "bf16", "8-bit", "4-bit")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _PATIENCE = 5.0
@@ -183,6 +183,8 @@ def verdict(shape: Shape, precision: str, settings: Settings, machine: Machine) 
 def _smaller(dtype: str) -> str:
     if dtype == "fp32":
         return "In bf16 it takes half of that; a smaller model takes less; the pocket always fits."
+    if dtype == "8-bit":
+        return "In 4-bit it takes about half of that; a smaller model takes less; the pocket always fits."
     return "A smaller model takes less; the pocket always fits."
 
 

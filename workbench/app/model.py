@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,7 +27,7 @@ from workbench.app.lookup import (
     needs,
     verdict,
 )
-from workbench.memory import Machine, Shape, gigabytes, machine
+from workbench.memory import QUANTISED, Machine, Shape, gigabytes, machine
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
 from workbench.views.text import escape
 from workbench.worker import Call
@@ -32,11 +35,12 @@ from workbench.worker import Call
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SAME: Any = gr.skip()
 DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
-SLOW = "4-bit on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."
+SLOW = "{} on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."
 PRECISION_HELP = (
-    "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. 4-bit: a quarter, for one "
-    "GPU. auto: fp32 on a CPU, bf16 on a GPU."
+    "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. 8-bit and 4-bit: one byte and "
+    "half a byte, for one GPU. auto: fp32 on a CPU, bf16 on a GPU."
 )
+DOCTOR = (sys.executable, "-m", "workbench", "doctor")
 MARKS = {
     "yes": "\N{CHECK MARK} Fits",
     "answers only": "! Fits for asking",
@@ -89,6 +93,10 @@ def build(desk: Desk, shared: Shared) -> None:
         load = gr.Button("Load", variant="primary", size="sm", min_width=120, scale=0, elem_id="model-load")
         cancel = gr.Button("Cancel loading", size="sm", min_width=140, scale=0, visible=False)
     need = gr.HTML(estimate(desk, loading, POCKET, "auto"), padding=False, elem_id="model-needs")
+    with gr.Accordion("What works on this machine", open=False):
+        gr.HTML(line("The same as `workbench doctor`: card, memory, disk, programs, and which precisions work."))
+        ask = gr.Button("Look", size="sm", min_width=120)
+        found = gr.Textbox(label="What was found", lines=3, max_lines=30, interactive=False, visible=False)
     with gr.Column(visible=False) as pocket:
         gr.HTML(
             '<h2 class="compare-heading">What the pocket can do</h2><p>It knows seven small skills and 24 invented '
@@ -101,6 +109,7 @@ def build(desk: Desk, shared: Shared) -> None:
             datasets = pocket_examples()
     code.button(code.model, [name])
 
+    ask.click(lambda: gr.update(value=doctor(), visible=True), None, found, api_visibility="private")
     checked = [shared.cursor, name, precision]
     gr.on([look.click, name.submit], partial(ask_again, desk, loading), checked, need, **QUIET)
     gr.on([precision.input, name.blur], partial(view, desk, loading), checked, need, **QUIET)
@@ -114,6 +123,16 @@ def build(desk: Desk, shared: Shared) -> None:
     for dataset in datasets:
         if question is not None:
             dataset.click(to_compare, dataset, [question, shared.tabs], **QUIET)
+
+
+def doctor(command: Sequence[str] = DOCTOR, patience: float = 60.0) -> str:
+    """What `workbench doctor` prints. It looks at the card through torch, which this process does not import."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        return f"It could not be found out: {why}. Run `workbench doctor` in a terminal."
+    return done.stdout.strip()
 
 
 def to_compare(sample: list[str]) -> tuple[Any, Any]:
@@ -198,7 +217,7 @@ def state(desk: Desk, loading: Loading) -> str:
         return line(
             f"{here} {result['parameters']:,} weights, reads up to {result['longest']:,} tokens; loaded in "
             f"{result['seconds']:.1f} s."
-        )
+        ) + "".join(map(line, result.get("notes", ())))
     if status.state == "loading":
         return line(f"{status.phase or 'Loading the model'}. {here}")
     return line(here)
@@ -236,7 +255,7 @@ def estimate(desk: Desk, loading: Loading, name: str, precision: str) -> str:
     found = loading.lookups.find(name)
     if found.shape is None:
         return line(about(found), wrong=not found.pending)
-    note = line(SLOW) if precision == "4-bit" and not machine().gpu else ""
+    note = line(SLOW.format(precision)) if precision in QUANTISED and not machine().gpu else ""
     return note + needs_html(found, found.shape, precision, settings_of(desk, name), machine())
 
 
