@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +20,20 @@ def test_it_says_what_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["precisions"]["fp32"] == "yes"
     assert found["memory"]["total"] > found["memory"]["free"] > 0
     assert "What will work" in said
+
+
+def test_it_says_which_driver_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a program of the driver's name that answers as the driver's does."""
+    asked = tmp_path / "nvidia-smi"
+    asked.write_text('#!/bin/sh\n[ "$1" = "--query-gpu=driver_version" ] && echo 580.95.05\n')
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    _, found, said = call(capsys, "doctor", "--offline")
+    assert found["driver"] == "580.95.05" and "NVIDIA driver: 580.95.05" in said
+    asked.write_text("#!/bin/sh\nexit 9\n")
+    assert call(capsys, "doctor", "--offline")[1]["driver"] is None
 
 
 def test_it_says_what_to_install(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests import tiny
+from workbench import quantised
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.export import export_run
@@ -34,6 +36,31 @@ def run(tiny_folder: Path, rows: list[Demonstration], tmp_path: Path) -> Run:
     made = begin(request, load(str(tiny_folder)), tmp_path / "runs")
     list(Session(made).teach())
     return made
+
+
+@pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
+@pytest.mark.parametrize("precision", ["4-bit", "8-bit"])
+def test_a_merged_model_of_a_quantised_run_says_what_was_taught(
+    rows: list[Demonstration], tmp_path: Path, precision: str
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = tiny.save(tmp_path / "base", hidden_size=128, intermediate_size=256, head_dim=32)
+    settings = Settings(
+        optim=OptimSettings(steps=3, batch=4, lr=3e-2, warmup=0), rollout=RolloutSettings(max_new_tokens=6)
+    )
+    made = begin(Request("run", "sdft", settings, rows[:8], []), load(str(folder), precision=precision), tmp_path)
+    list(Session(made).teach())
+    roles = student_at(made)
+    student, base = roles.student(input_ids=IDS).logits, roles.loaded.model(input_ids=IDS).logits
+    moved = float((student - base).abs().max())
+    assert moved > 1
+    merged = export_run(made, "merged", tmp_path / "merged")
+    again = load(str(merged))
+    assert again.precision == "fp32" and not quantised.is_quantised(again.model)
+    far = float((again.model(input_ids=IDS).logits - student).abs().max())
+    # In 8 bits activations are rounded too, which written-out weights do not do.
+    assert far < (1e-4 if precision == "4-bit" else 0.2) * moved
+    assert f"The base was taught in {precision}" in (merged / "README.md").read_text()
 
 
 def test_adapter_and_merged_say_what_the_student_says(

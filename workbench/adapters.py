@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workbench import quantised
 from workbench.errors import InputError
-from workbench.models import LoadedModel
+from workbench.models import LoadedModel, weights_mark
 from workbench.roles import Roles
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -108,6 +108,7 @@ def check_adapter(folder: Path, loaded: LoadedModel) -> None:
         raise InputError(f"The adapter in {folder} cannot be read: {error}.", "Copy or download it again.") from error
     if config.get("peft_type") != "LORA" or config.get("modules_to_save") or config.get("use_dora"):
         raise InputError(f"{folder} is not a plain LoRA adapter.", "Only LoRA adapters without extra modules are read.")
+    _check_base(folder, config, loaded)
     if not 1 <= int(config.get("r", 0)) <= _MAX_RANK:
         raise InputError(f"The adapter in {folder} has rank {config.get('r')}.", f"Ranks 1 to {_MAX_RANK} are read.")
     shapes = {f"base_model.model.{name}": p.shape for name, p in loaded.model.named_parameters()}
@@ -125,6 +126,24 @@ def check_adapter(folder: Path, loaded: LoadedModel) -> None:
             )
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"The adapter in {folder} holds numbers that are not finite.", "Use another checkpoint.")
+
+
+def _check_base(folder: Path, config: dict[str, Any], loaded: LoadedModel) -> None:
+    """Refuse an adapter of another base: one of the same shapes would fit, and answer nonsense."""
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if base == loaded.name:
+        if revision is None or loaded.revision is None or revision == loaded.revision:
+            return
+        base = f"{base} at revision {revision}"
+    elif not base or Path(base).name.lower() == Path(loaded.name).name.lower():
+        return  # it does not say, or the same model lies elsewhere here
+    elif Path(base).is_dir() and weights_mark(base) == weights_mark(loaded.name) is not None:
+        return
+    raise InputError(
+        f"The adapter in {folder} was made on {base}; {loaded.name} is another model.",
+        "Load the model it was made on. If this is that model under another name, put this name into "
+        f"base_model_name_or_path in {CONFIG_FILE}.",
+    )
 
 
 def merge_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:

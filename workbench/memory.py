@@ -19,8 +19,10 @@ from workbench.errors import InputError
 from workbench.execution import Execution
 from workbench.settings import Settings
 
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "4-bit": 0.52}
-"""Bytes of one weight; 4-bit is NF4 with doubly quantised scales, and of the linear layers only."""
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "8-bit": 1.0, "4-bit": 0.52}
+"""Bytes of one weight; 4-bit is NF4 with doubly quantised scales. Both it and 8-bit are of the linear layers only."""
+
+QUANTISED = ("8-bit", "4-bit")
 
 CHUNK_BYTES = 240_000_000
 """The loss sends so many tokens at a time through the head that all vectors over the vocabulary stay under this."""
@@ -174,16 +176,16 @@ def estimate(
     """What it takes to ask and to teach a model of this shape.
 
     Args:
-        dtype: `fp32`, `bf16`, `fp16` or `4-bit`.
+        dtype: one of `BYTES`.
         question, shown: tokens of a usual question, and of the same with its demonstration.
         work: how many answers are worked on at a time.
         pack: whether small models are copied to run faster.
     """
-    wide = 2.0 if dtype == "4-bit" else BYTES[dtype]
+    wide = 2.0 if dtype in QUANTISED else BYTES[dtype]
     weights = shape.linear * BYTES[dtype] + shape.other * wide
     batch, longest, rank = settings.optim.batch, settings.rollout.max_new_tokens, settings.lora.rank
     micro, at_once = work.micro_batch or batch, work.at_once or batch
-    packed = pack and weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype != "4-bit"
+    packed = pack and weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype not in QUANTISED
     copies = 2 * shape.linear * wide if packed else 0.0
     adapter = shape.adapter(rank)
     per_token = shape.layers * 2 * shape.keys * wide

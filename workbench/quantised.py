@@ -197,6 +197,17 @@ def numbers(parameter: Tensor) -> int:
     return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
 
 
+def written_out(model: Any) -> Any:
+    """A quantised model with plain weights: each the number that its bits stand for, in the type computed with.
+
+    So an adapter can be added to the numbers it was taught on, without rounding the sum to 4 bits. The model is used
+    up. On a card it is done in the computer's memory: written out, it may not fit where it was taught.
+    """
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = model.to("cpu")
+    return model.dequantize().requires_grad_(False).eval()
+
+
 class _Beside:
     """A quantised layer with an earlier adapter, frozen, beside its weights: W x + scale * B (A x)."""
 

@@ -9,6 +9,7 @@ while the student trains cannot disturb the student.
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -149,12 +150,14 @@ def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: L
 
 def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
     targets: Any = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    # PEFT warns of an exclusion that excludes nothing, and so would everybody who loads the adapter.
+    senses = any(re.fullmatch(_SENSES, name) for name, _ in loaded.model.named_modules())
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=0.0,
         target_modules=targets,
-        exclude_modules=_SENSES if targets == "all-linear" else None,
+        exclude_modules=_SENSES if targets == "all-linear" and senses else None,
         task_type="CAUSAL_LM",
         base_model_name_or_path=loaded.name,
         revision=loaded.revision,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     reached = None if options.offline else _reached()
     found: dict[str, Any] = {
         "card": torch.cuda.get_device_name(0) if gpu else None,
+        "driver": _driver(),
         "cuda": torch.version.cuda,
         "packages": packages,
         "memory": {"name": here.name, "total": here.total, "free": here.free},
@@ -48,6 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     screen.heading("This machine")
     screen.say(f"  Card: {found['card'] or 'none that PyTorch can use'}; CUDA of PyTorch: {found['cuda'] or 'none'}")
+    screen.say(f"  NVIDIA driver: {found['driver'] or 'none found'}")
     screen.say(f"  Memory: {here.name}, {gigabytes(here.free)} free of {gigabytes(here.total)}")
     screen.say(f"  Models are kept in {cache}; that disk has {gigabytes(disk)} free")
     screen.say(f"  huggingface.co: {'not asked' if reached is None else 'reached' if reached else 'not reached'}")
@@ -58,6 +61,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name, said in works.items():
         screen.say(f"  {name}: {said}")
     return found
+
+
+def _driver() -> str | None:
+    """The version of the NVIDIA driver, which decides what CUDA a PyTorch may bring."""
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.strip().splitlines()[0] if said.strip() else None
 
 
 def _version(name: str) -> str | None:

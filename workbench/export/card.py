@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.events import Checked, Evaluated, Measure
 from workbench.models import POCKET
+from workbench.quantised import QUANTISED
 from workbench.runs import Run
 
 _USE = {
@@ -57,6 +58,7 @@ def model_card(run: Run, kind: str) -> str:
         "",
         *_measured(run),
         "",
+        *_written_out(config, kind),
         "## Use",
         "",
         _USE[kind].format(model=model, imported=imported),
@@ -73,6 +75,18 @@ def model_card(run: Run, kind: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _written_out(config: dict[str, Any], kind: str) -> list[str]:
+    """What a merged model is, whose base was quantised."""
+    if kind != "merged" or config.get("precision") not in QUANTISED:
+        return []
+    return [
+        f"The base was taught in {config['precision']}. Here it is written out: each weight is the number that its",
+        "bits stood for, with what was taught added in 16 or 32 bits. It is not the unquantised base, on which the same",
+        "adapter answers a little differently.",
+        "",
+    ]
 
 
 def _measured(run: Run) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from workbench.errors import InputError
 from workbench.export.card import model_card
 from workbench.export.trl_script import write_trl
 from workbench.models import quiet
-from workbench.quantised import QUANTISED
+from workbench.quantised import is_quantised, written_out
 from workbench.runs import Run
 from workbench.runs.folder import clear_disk_errors
 from workbench.runs.session import load_base
@@ -58,9 +59,11 @@ def _adapter(run: Run, folder: Path) -> None:
 
 
 def _merged(run: Run, folder: Path) -> None:
-    # What a run taught on quantised weights is added into the whole ones: merging rounds, and rounds to 4 bits most.
-    base = load_base(run, "bf16" if run.config.get("precision") in QUANTISED else None)
+    base = load_base(run)
     with quiet():
+        if is_quantised(base.model):
+            # Adding into the bits would round what was taught away; the unquantised model is not what it was taught on.
+            base = replace(base, model=written_out(base.model))
         merged: Any = merge_adapter(base, run.adapter)
         merged.model.save_pretrained(str(folder), safe_serialization=True)
         merged.tokenizer.save_pretrained(str(folder))

@@ -25,7 +25,7 @@ from workbench.errors import InputError, RunError
 from workbench.evaluation import Exam, Retention
 from workbench.events import Checked, Evaluated, Event, RunEnded, RunStarted, Saved, Step
 from workbench.execution import Execution
-from workbench.memory import machine, read_shape
+from workbench.memory import BYTES, machine, read_shape
 from workbench.models import LoadedModel, load, weights_mark
 from workbench.planning import fit, refusal
 from workbench.roles import Roles, make_roles
@@ -113,7 +113,8 @@ def planned(loaded: LoadedModel, settings: Settings) -> Execution:
         return Execution()
     # The model is in memory already: what it takes there is not free any more, and is counted again in the estimate.
     here = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    dtype = "4-bit" if getattr(loaded.model, "is_loaded_in_4bit", False) else _DTYPES.get(loaded.model.dtype, "fp32")
+    known = loaded.precision in BYTES
+    dtype = loaded.precision if known else _DTYPES.get(loaded.model.dtype, "fp32")
     has = machine()
     room = has.free + here
     found = fit(shape, dtype, settings, room)

@@ -153,13 +153,20 @@ class Asker:
         """The model that a run starts from: the loaded one, or a copy of it with the run's earlier adapter merged in.
 
         Raises:
-            InputError: the run is about another model than the one in memory.
+            InputError: the run is about another model than the one in memory, or in another precision.
         """
         config = run.config
         if config["model"] != self.loaded.name or config.get("revision") != self.loaded.revision:
             raise InputError(
                 f"Run {run.name} was taught on {config['model']}; {self.loaded.name} is in memory.",
                 f"Load {config['model']} on the Model page first.",
+            )
+        taught_in = config.get("precision", self.loaded.precision)
+        if taught_in != self.loaded.precision:
+            raise InputError(
+                f"Run {run.name} was taught in {taught_in}; {self.loaded.name} is in memory in "
+                f"{self.loaded.precision}, with other numbers.",
+                f"Load {config['model']} in {taught_in} on the Model page first.",
             )
         return self.loaded if run.before is None else self.merged(run.before)
 
