@@ -4,7 +4,7 @@
 # **Can a model be its own teacher?** It cannot know more than it knows. But it may be able to do more when somebody
 # shows it how. This notebook looks at that difference, which is all that self-distillation has to work with.
 #
-# It takes about two minutes at most on a laptop. You need Python and an idea of what a softmax is.
+# It takes up to a minute on a laptop. You need Python and an idea of what a softmax is.
 
 # %%
 MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
@@ -80,7 +80,7 @@ print(prompts.render(prompts.teacher_messages(row)))
 # demonstration's, the wording is the model's own. Taking something from the prompt without any change of weights is
 # called **in-context learning**.
 #
-# ## One word earlier: probabilities
+# ## Before the word is chosen: probabilities
 #
 # A language model gives a probability to every token that could come next. We let base and teacher read the same
 # beginning of an answer, and stop where they disagree most.
@@ -175,11 +175,11 @@ if MODEL == POCKET:
 # <details><summary>Solution</summary>
 #
 # It does not. Where a model knows nothing itself it takes the content from its prompt, right or wrong. A teacher is as
-# good as its demonstrations. The hidden cell below asks.
+# good as its demonstrations. The folded cell below asks.
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 wrong = Demonstration(prompt=row.prompt, demonstration="They say banu miroku there.")
 misled = ask(roles.base_decoder, prompts.tokenise(wrong).teacher)
 print(misled)
@@ -196,7 +196,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 entropy = {
     role: float(torch.special.entr(p).sum())
     for role, p in {"base": base, "teacher": teacher, "student": student}.items()
