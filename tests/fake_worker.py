@@ -11,6 +11,7 @@ exit status 3. A model named `missing` cannot be loaded. `teach` on a run that w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import random
@@ -46,7 +47,8 @@ class Fake:
         self.printing = threading.Lock()
 
     def say(self, **values: Any) -> None:
-        with self.printing:
+        # The server may be gone: then the input ends too, and with it the process.
+        with self.printing, contextlib.suppress(OSError):
             sys.stdout.buffer.write(to_line(values))
             sys.stdout.buffer.flush()
 

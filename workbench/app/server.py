@@ -91,7 +91,7 @@ def build(desk: Desk) -> gr.Blocks:
         gr.HTML(f"<h1>SDFT Workbench</h1><p>{SENTENCE}</p>", elem_id="heading", padding=False)
         line = gr.HTML(status.status_html(desk), elem_id="status", padding=False, js_on_load=_LIVE)
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
-        timer = gr.Timer(EACH, active=False)
+        timer = gr.Timer(EACH)
         cursor = gr.State({})
         with gr.Tabs(elem_id="pages", overflow_behavior="wrap") as tabs:
             shared = Shared(desk, tabs, line, timer, cursor)
@@ -127,24 +127,27 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
     import gradio as gr
 
     def load(seen: Cursor) -> list[Any]:
-        # The cursor is emptied: this page has been shown nothing yet. Polling begins only now: what a poll had shown
-        # meanwhile would be overwritten by what this found before it, and never be shown again.
-        return [
-            {"tab": seen.get("tab", "examples")},
-            gr.Timer(active=True),
-            *gather([(f, len(o)) for f, o in shared.loads], gr.skip()),
-        ]
+        # This page has been shown nothing yet. In place: a poll under way would put the old cursor back.
+        tab = seen.get("tab", "examples")
+        seen.clear()
+        seen.update(tab=tab, waits=1)
+        return [seen, *gather([(f, len(o)) for f, o in shared.loads], gr.skip())]
 
     def tick(seen: Cursor) -> list[Any]:
         view = seen.get("tab", "examples")
+        # What a poll shows while the page is being loaded is overwritten by what the loading found before it, and would
+        # never be shown again. So polling begins with the second poll after that.
+        waits = seen.get("waits", 1)
+        if "waits" in seen:
+            seen["waits"] = max(0, waits - 1)
         asked = [
-            (partial(function, seen) if tab in (None, view) else None, len(outputs))
+            (partial(function, seen) if tab in (None, view) and not waits else None, len(outputs))
             for function, outputs, tab in shared.ticks
         ]
         every = shared.desk.viewers.every(seen)
         return [seen, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
-    blocks.load(load, cursor, [cursor, shared.timer, *_distinct(shared.loads)], **_QUIET)
+    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
     shared.timer.tick(tick, cursor, [cursor, shared.timer, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
 
 

@@ -255,12 +255,12 @@ def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
 
 
 def poll_buttons(desk: Desk, cursor: Cursor) -> list[Any]:
-    """Which of start, stop and resume can be pressed."""
-    now = watching.can(desk)
-    if cursor.get("teach.buttons") == now:
-        return [gr.skip()] * 3
-    cursor["teach.buttons"] = now
-    return [gr.update(interactive=value) for value in now]
+    """Which of start, stop and resume can be pressed.
+
+    Sent each time, as it is next to nothing: a page that is still drawing the tab loses what comes meanwhile, and a
+    button that stays grey is no small loss.
+    """
+    return [gr.update(interactive=value) for value in watching.can(desk)]
 
 
 def publish(desk: Desk) -> None:

@@ -1,0 +1,247 @@
+"""What goes wrong around the pages: a killed server, a page out of sight, files that are none, hostile words."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.pages.served import FAKE, TABS, WAIT, Served, Visit
+from tests.pages.test_pages import IMAGE, LONG, SCRIPT, findings, harmless, wider
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
+
+HOLD = 3
+
+
+@pytest.fixture(scope="module")
+def served(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app with the fake worker, whose runs wait at step 3."""
+    with Served(tmp_path_factory.mktemp("faults") / "runs", FAKE, HOLD) as made:
+        yield made
+
+
+def upload(visit: Visit, name: str, content: bytes) -> None:
+    """Give a file to the page Examples."""
+    visit.tab("Examples")
+    files = visit.page.locator("#upload input[type=file]")
+    files.set_input_files([{"name": name, "mimeType": "application/octet-stream", "buffer": content}])
+
+
+def zipped() -> bytes:
+    """A zip that is no spreadsheet."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as file:
+        file.writestr("hello.txt", "hello")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("zip.xlsx", zipped(), "zip.xlsx"),
+        ("broken.json", b'[{"prompt": "a", ', "broken.json"),
+        ("zeros.jsonl", b'\0\0\0{"prompt"', "zeros.jsonl"),
+        ("empty.csv", b"", "empty.csv"),
+        ("picture.csv", b"\x89PNG\r\n\x1a\n", "picture.csv"),
+    ],
+)
+def test_a_bad_file_is_refused_in_words_and_changes_nothing(visit: Visit, name: str, content: bytes, said: str) -> None:
+    visit.use_set()
+    upload(visit, name, content)
+    visit.says("#examples-said", said)
+    visit.says("#steps", "140 teach, 60 kept back")
+    harmless(visit)
+
+
+def test_a_file_that_is_too_big_is_refused_in_words(visit: Visit) -> None:
+    visit.use_set()
+    upload(visit, "big.csv", b"prompt,demonstration\n" + b"a,b\n" * 5_500_000)
+    said = visit.page.get_by_test_id("toast-body").first
+    expect(said).to_contain_text("20", timeout=WAIT)
+    visit.says("#steps", "140 teach, 60 kept back")
+
+
+def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
+    column = f"{IMAGE}\u202e{SCRIPT}".replace('"', "")
+    lines = [json.dumps({column: f"Q{i} {IMAGE}", "demonstration": f"{SCRIPT} {i}"}) for i in range(4)]
+    upload(visit, "column.jsonl", "\n".join(lines).encode())
+    visit.says("#examples-said", "column.jsonl")
+    harmless(visit)
+    visit.use_set()
+    visit.start(HOLD, "noted")
+    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    visit.tab("Runs")
+    expect(visit.page.get_by_label("Run", exact=True)).to_have_value("noted", timeout=WAIT)
+    visit.page.get_by_role("button", name="Rename, or note something").click()
+    visit.type("Note", f"{IMAGE} {SCRIPT} \u202e")
+    visit.press("Keep the note")
+    visit.says("#runs-said", "The note on noted is kept.")
+    visit.says("#runs-table", "<img src=x")
+    harmless(visit)
+    visit.tab("Compare")
+    expect(visit.page.get_by_label("Student of run")).to_have_value("noted", timeout=WAIT)
+    for words in (f"{IMAGE} {SCRIPT}", "\u202e\u2067 right to left", LONG):
+        visit.page.get_by_label("Question").locator("visible=true").first.fill(words)
+        visit.press("Ask all three")
+        visit.says("#answer-student .wb-note", "token")
+        harmless(visit)
+    visit.press("Ask them all")
+    visit.says("#compare-list", "Of 60 test questions")
+    harmless(visit)
+
+
+def test_a_killed_server_that_is_started_again_finds_the_run(browser: Browser, tmp_path: Path) -> None:
+    with Served(tmp_path / "runs", FAKE, HOLD) as first:
+        visit = Visit.to(browser, first.address)
+        visit.use_set()
+        visit.start(50, "orphan")
+        visit.says("#teach-state", f"Step {HOLD} of 50")
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        visit.context.close()
+    with Served(tmp_path / "runs", FAKE, HOLD) as second:
+        visit = Visit.to(browser, second.address)
+        visit.says("#steps", "140 teach, 60 kept back")
+        visit.says("#steps", f"orphan can be resumed, step {HOLD} of 50")
+        visit.tab("Teach")
+        visit.says("#teach-state", f"Stopped at step {HOLD} of 50; the state is kept. Press Resume to go on.")
+        expect(visit.button("Resume")).to_be_enabled(timeout=WAIT)
+        visit.press("Resume")
+        visit.says("#status", "Teaching orphan")
+        visit.press("Stop")
+        visit.says("#teach-state", "Stopped at step")
+        visit.close()
+
+
+def test_a_page_that_was_closed_or_asleep_shows_the_run_as_it_is(
+    browser: Browser, visit: Visit, served: Served
+) -> None:
+    visit.use_set()
+    visit.start(50, "seen")
+    visit.says("#teach-state", f"Step {HOLD} of 50")
+    sleeper = visit.context.new_cdp_session(visit.page)
+    sleeper.send("Page.setWebLifecycleState", {"state": "frozen"})  # as a browser does with a tab out of sight
+    again = Visit.to(browser, served.address)
+    again.says("#status", f"Teaching seen: teaching, step {HOLD} of 50")
+    again.tab("Teach")
+    again.says("#teach-state", f"Step {HOLD} of 50")
+    again.press("Stop")
+    again.says("#teach-state", f"Stopped at step {HOLD} of 50")
+    again.close()
+    sleeper.send("Page.setWebLifecycleState", {"state": "active"})
+    visit.says("#teach-state", f"Stopped at step {HOLD} of 50")
+    visit.says("#status", "Ready.")
+
+
+def test_the_five_clicks_by_keyboard_alone(visit: Visit) -> None:
+    def go_to(name: str, key: str = "Tab") -> None:
+        focused = "document.activeElement.textContent.trim() || document.activeElement.getAttribute('aria-label')"
+        for _ in range(160):
+            visit.page.keyboard.press(key)
+            if visit.page.evaluate(focused) == name:
+                return
+        pytest.fail(f"{name} is not reached by {key}")
+
+    def press(tab: str, name: str) -> None:
+        go_to(tab, "Shift+Tab")
+        visit.page.keyboard.press("Enter")
+        go_to(name)
+        visit.page.keyboard.press("Enter")
+
+    go_to("Use this set")
+    visit.page.keyboard.press("Enter")
+    visit.says("#steps", "140 teach, 60 kept back")
+    press("Check", "Check the teacher")
+    visit.says("#verdict", "Good to teach.")
+    go_to("Teach", "Shift+Tab")
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_function("document.activeElement.textContent.trim() === 'Teach'")
+    steps = visit.page.get_by_label("How long (steps)")
+    for _ in range(20):
+        visit.page.keyboard.press("Tab")
+        if steps.evaluate("field => field === document.activeElement"):
+            break
+    visit.page.keyboard.press("ControlOrMeta+a")
+    visit.page.keyboard.type(str(HOLD))
+    go_to("Start teaching")
+    visit.page.keyboard.press("Enter")
+    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    go_to("Compare", "Shift+Tab")
+    visit.page.keyboard.press("Enter")
+    question = visit.at("#question textarea")
+    for _ in range(20):
+        visit.page.keyboard.press("Tab")
+        if question.evaluate("field => field === document.activeElement"):
+            break
+    visit.page.keyboard.type("What is 3 plus 4?")
+    visit.page.keyboard.press("Enter")
+    for role in ("base", "teacher", "student"):
+        visit.says(f"#answer-{role} .wb-note", "token")
+
+
+def fill(visit: Visit) -> None:
+    """Something on every tab: examples, a check, a finished run, answers."""
+    visit.use_set()
+    visit.tab("Check")
+    visit.press("Check the teacher")
+    visit.says("#verdict", "Good to teach.")
+    visit.start(HOLD, "")
+    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    visit.tab("Compare")
+    expect(visit.page.get_by_label("Student of run")).not_to_have_value("No run: base and teacher only", timeout=WAIT)
+    visit.type("Question", "What is 3 plus 4?")
+    visit.press("Ask all three")
+    visit.says("#answer-student .wb-note", "token")
+    visit.press("Token map: student's answer")
+    expect(visit.at("#compare-more .tk").first).to_be_attached(timeout=WAIT)
+    visit.press("Ask them all")
+    visit.says("#compare-list", "Of 60 test questions")
+
+
+def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit: Visit) -> None:
+    fill(visit)
+    found = {}
+    for tab in TABS:
+        visit.tab(tab)
+        closed = visit.page.locator("button.label-wrap:not(.open)").locator("visible=true")
+        while closed.count():
+            closed.first.click()
+        for details in visit.page.locator("details:not([open]) > summary").locator("visible=true").all():
+            details.click()
+        visit.page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running')")
+        found[tab] = findings(visit.page)
+    assert not any(found.values()), json.dumps({tab: lines for tab, lines in found.items() if lines}, indent=1)
+
+
+def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:
+    visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844}, has_touch=True)
+    fill(visit)
+    found = {}
+    for tab in TABS:
+        visit.tab(tab)
+        found[tab] = wider(visit.page)
+    visit.close()
+    assert found == dict.fromkeys(TABS, 0)
+
+
+def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Served) -> None:
+    visit = Visit.to(browser, served.address, viewport={"width": 1200, "height": 900})
+    visit.use_set()
+    visit.tab("Check")
+    visit.press("Check the teacher")
+    visit.says("#check-table", "wrong")
+    cut = """() => [...document.querySelectorAll('#check-table .table-wrap, #check-table .virtual-table-viewport')]
+        .map(e => e.scrollWidth - e.clientWidth)"""
+    over = visit.page.evaluate(cut)
+    visit.close()
+    assert over and max(over) <= 1, over
