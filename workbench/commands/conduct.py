@@ -19,6 +19,7 @@ from workbench.runs import Run, default_runs
 from workbench.runs.session import Session, student_at
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts
+from workbench.training.together import crew
 from workbench.views.words import ran_out
 
 
@@ -61,6 +62,9 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
         quiet: leave the teacher check out (it was shown already).
     """
     session = Session(run, loaded)
+    if not crew().first:
+        session.follow()
+        raise SystemExit(0)
     for note in session.notes:
         screen.say(note)
     interrupt = _Interrupt()

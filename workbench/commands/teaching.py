@@ -23,6 +23,7 @@ from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.session import Request, begin, check_rows, load_base
 from workbench.settings import Settings
+from workbench.training.together import crew
 
 
 def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[str, Any]:
@@ -37,9 +38,11 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
     settings = settings_from(options, name == POCKET, earlier is not None)
     # Everything that can be refused without the model is refused before it is loaded.
     request = _request(options, reading, settings, name, folder, earlier)
+    screen.console.quiet = not crew().first
     loaded = _load(options, earlier)
     _introduce(request, loaded, reading)
-    made = begin(request, loaded, folder)
+    # Of several processes the first makes the folder; the others take the steps with it and write nothing.
+    made = Run(crew().told(begin(request, loaded, folder).path if crew().first else None))
     with resumable(made):
         result = conduct(made, loaded)
         if options.beside_sft and options.method == "sdft" and result["finished"]:
@@ -90,6 +93,8 @@ def _request(
     get_scorer(options.scorer)
     if options.beside_sft:
         check_rows("sft", parts.teaching)
+        if not crew().alone:
+            raise InputError("--beside-sft works in one process.", "Teach by --method sft in a run of its own.")
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),

@@ -83,8 +83,8 @@ def _written_out(config: dict[str, Any], kind: str) -> list[str]:
         return []
     return [
         f"The base was taught in {config['precision']}. Here it is written out: each weight is the number that its",
-        "bits stood for, with what was taught added in 16 or 32 bits. It is not the unquantised base, on which the same",
-        "adapter answers a little differently.",
+        "bits stood for, with what was taught added in 16 or 32 bits. It is not the unquantised base, on which the",
+        "same adapter answers a little differently.",
         "",
     ]
 

@@ -237,6 +237,13 @@ class Session:
                 with clear_disk_errors(self.run.path):
                     writer.close()
 
+    def follow(self) -> None:
+        """Take the steps that another process of this run's crew writes down (training/together.py)."""
+        rows, keep = self.run.rows("teaching"), self.run.rows("keep")
+        loop = METHODS[self.method]
+        for _ in loop(self.roles, rows, self.settings, keep=keep, state=self.state, execution=self._work()):
+            pass
+
     def _events_of(self, writer: EventWriter, should_stop: Callable[[], bool]) -> Iterator[Event]:
         teaching, keep = self.run.rows("teaching"), self.run.rows("keep")
         try:

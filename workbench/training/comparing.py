@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,6 +116,21 @@ class Seen:
         self._agrees[part, columns] = found.agrees.float()
         if found.student is not None and found.teacher is not None:
             self._choices.append((found.student, found.teacher))
+
+    @classmethod
+    def of(cls, counted: Tensor, per_token: Tensor, entropy: Tensor, agrees: Tensor, choices: list[Any]) -> Seen:
+        """From the parts that `tensors` and `choices_by_part` give."""
+        made = cls(counted)
+        made.per_token, made._entropy, made._agrees, made._choices = per_token, entropy, agrees, choices
+        return made
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Counted, divergence, entropy and agreement, [B, T] each."""
+        return self.counted, self.per_token, self._entropy, self._agrees
+
+    def choices_by_part(self) -> list[Any]:
+        """First choices of student and teacher as they were added, in the computer's memory."""
+        return [tuple(tuple(t.cpu() for t in side) for side in pair) for pair in self._choices]
 
     def report(self) -> Report:
         """Means over the counted tokens."""

@@ -23,13 +23,17 @@ def rollouts(
     step: int,
     should_stop: Callable[[], bool],
     work: Execution = Execution(),
+    share: slice = slice(None),
 ) -> Completions:
-    """y ~ student(. | x): the student's own answers to the batch's prompts."""
+    """y ~ student(. | x): the student's own answers to the batch's prompts, or to some of them."""
     chosen, loaded = settings.rollout, roles.loaded
+    total, rows = len(rows), rows[share]
     count = len(rows) * chosen.rollouts
     # Each answer's random numbers are its own, however many are sampled together.
     seed = step_seed(settings.optim.seed, step)
-    uniform = torch.rand(count, chosen.max_new_tokens, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(total * chosen.rollouts, chosen.max_new_tokens, generator=torch.Generator().manual_seed(seed))[
+        (share.start or 0) * chosen.rollouts :
+    ][:count]
     parts = work.sampled(count)
     made = []
     for part in parts:

@@ -12,6 +12,7 @@ from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import Execution
 from workbench.training.stopwatch import Stopwatch
+from workbench.training.together import crew
 
 _WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -53,7 +54,8 @@ def in_memory(
             event = step(work, clock)
             break
         except Exception as error:
-            if not ran_out(error):
+            # Of several processes all would have to take the step again, and only one knows.
+            if not ran_out(error) or not crew().alone:
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Here, not in the handler: there the trace back would keep the step's tensors alive.

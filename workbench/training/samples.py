@@ -29,10 +29,14 @@ def shown(rows: Sequence[PromptTokens]) -> list[int]:
     return [*range(min(SHOWN, len(rows) - len(kept))), *kept[:1]]
 
 
-def asked(rows: Sequence[PromptTokens], mask: Tensor) -> Tensor:
-    """[B, T], True at the tokens of shown rows at which first choices are kept."""
+def asked(rows: Sequence[PromptTokens], mask: Tensor, first: int = 0) -> Tensor:
+    """[B, T], True at the tokens of shown rows at which first choices are kept.
+
+    Args:
+        first: which of the step's rows the mask begins with, where it is of some.
+    """
     chosen = torch.zeros_like(mask, dtype=torch.bool)
-    chosen[shown(rows), :CHOSEN_AT] = True
+    chosen[[i - first for i in shown(rows) if 0 <= i - first < len(mask)], :CHOSEN_AT] = True
     return chosen & mask.bool()
 
 

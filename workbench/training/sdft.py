@@ -38,6 +38,7 @@ from workbench.training.scorer import Scorer
 from workbench.training.state import TrainingState
 from workbench.training.stopwatch import Stopwatch
 from workbench.training.student import completion_predictions
+from workbench.training.together import crew
 
 
 def sdft(
@@ -82,15 +83,17 @@ def _steps(
 
     def step(work: Execution, clock: Stopwatch) -> Step:
         state.clear()
-        rows = plan.batch(state.step)
-        answers = rollouts(roles, rows, settings, state.step, should_stop, work)
-        rows = [row for row in rows for _ in range(settings.rollout.rollouts)]
+        rows, each = plan.batch(state.step), settings.rollout.rollouts
+        share = crew().share(len(rows))
+        answers = rollouts(roles, rows, settings, state.step, should_stop, work, share)
+        rows = [row for row in rows for _ in range(each)]
+        mine = rows[share.start * each : share.stop * each]
         clock.lap("sample")
         thought = thought_length(answers.ids, thought_end(roles.loaded.tokenizer))
         seen = Seen(skip_first(answers.mask, settings.divergence.skip_tokens, thought))
-        shown = asked(rows, answers.mask)
-        for part in work.passes(len(rows)):
-            some, few = rows[part], part_of(answers, part)
+        shown = asked(rows, answers.mask, share.start * each)
+        for part in work.passes(len(mine)):
+            some, few = mine[part], part_of(answers, part)
             taught = teach(teacher, base, some, few)
             clock.lap("teacher")
             if should_stop():
@@ -107,6 +110,7 @@ def _steps(
             clock.lap("student")
             state.accumulate(loss)
             clock.lap("update")
+        seen, answers = crew().all_of(seen, answers, pad)
         rate, norm = state.update(seen.loss)
         clock.lap("update")
         report = seen.report()
@@ -125,12 +129,17 @@ def _steps(
             samples=show(roles.loaded.tokenizer, rows, answers, seen.per_token * seen.counted, seen.choices()),
         )
 
-    while state.step < settings.optim.steps:
-        try:
-            event, work = in_memory(step, work, settings.optim.batch, samples=True)
-        except Stopped:
-            return
-        yield event
+    with crew().stopping(should_stop) as asked_to_stop:
+        if not crew().alone:  # all of them stop between two steps, or none
+            should_stop = bool
+        while state.step < settings.optim.steps:
+            if not crew().alone and asked_to_stop():
+                return
+            try:
+                event, work = in_memory(step, work, settings.optim.batch, samples=True)
+            except Stopped:
+                return
+            yield event
 
 
 def frozen_prompts(plan: Plan) -> list[tuple[int, ...]]:

@@ -24,6 +24,7 @@ from workbench.training.recovery import in_memory
 from workbench.training.state import TrainingState
 from workbench.training.stopwatch import Stopwatch
 from workbench.training.student import completion_predictions
+from workbench.training.together import crew
 
 
 def sft(
@@ -49,10 +50,13 @@ def _steps(
 
     def step(work: Execution, clock: Stopwatch) -> Step:
         state.clear()
-        rows = [row for row in plan.batch(state.step) for _ in range(settings.rollout.rollouts)]
-        targets = demonstrated(roles, rows)
+        rows, each = plan.batch(state.step), settings.rollout.rollouts
+        share = crew().share(len(rows))
+        rows = [row for row in rows for _ in range(each)]
+        mine = rows[share.start * each : share.stop * each]
+        targets = demonstrated(roles, mine)
         seen = Seen(targets.mask)
-        for part in work.passes(len(rows)):
+        for part in work.passes(len(mine)):
             few = part_of(targets, part)
             found = say(completion_predictions(roles, few, work.checkpointing), few.ids, few.mask)
             loss = sequence_mean(found.per_token, few.mask) * (len(few.ids) / len(rows))
@@ -62,6 +66,7 @@ def _steps(
                 raise Stopped
             state.accumulate(loss)
             clock.lap("update")
+        seen, targets = crew().all_of(seen, targets, roles.loaded.pad)
         rate, norm = state.update(seen.loss)
         clock.lap("update")
         report = seen.report()
@@ -79,12 +84,15 @@ def _steps(
             keep_loss=seen.keep_loss(rows),
         )
 
-    while state.step < settings.optim.steps and not should_stop():
-        try:
-            event, work = in_memory(step, work, settings.optim.batch, samples=False)
-        except Stopped:
-            return
-        yield event
+    with crew().stopping(should_stop) as asked_to_stop:
+        if not crew().alone:  # all of them stop between two steps, or none
+            should_stop = bool
+        while state.step < settings.optim.steps and not asked_to_stop():
+            try:
+                event, work = in_memory(step, work, settings.optim.batch, samples=False)
+            except Stopped:
+                return
+            yield event
 
 
 def demonstrated(roles: Roles, rows: Sequence[PromptTokens]) -> Completions:

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.roles import Roles
 from workbench.settings import OptimSettings, Settings
+from workbench.training.together import crew
 
 
 def learning_rate(step: int, settings: OptimSettings) -> float:
@@ -67,6 +68,7 @@ class TrainingState:
             WorkbenchError: the loss or a gradient is not finite; the adapter is left as it was.
         """
         parameters = list(self.roles.adapter.values())
+        crew().add_up(parameters)
         rate = learning_rate(self.step + 1, self.settings.optim)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.optim.max_norm))
         if not (math.isfinite(norm) and math.isfinite(loss)):
