@@ -33,14 +33,17 @@ def sources() -> list[Path]:
 
 
 def from_text(path: Path) -> Any:
-    """The notebook of a text file, without outputs. Ids are numbers, so that they stay from one build to the next."""
+    """The notebook of a text file, without outputs. Ids are numbers, so that they stay from one build to the next.
+
+    Nothing in it names the text: with that, Jupyter would refuse to open a notebook that is younger than its text, and
+    write a student's notes into the text.
+    """
     notebook = jupytext.read(path)
     for number, cell in enumerate(notebook.cells, 1):
         cell["id"] = f"cell-{number:03d}"
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "jupytext": {"formats": "ipynb,py:percent"},
     }
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
