@@ -71,7 +71,7 @@ def ended(desk: Desk, run: str) -> bool:
 
 def parts(desk: Desk, cursor: dict[str, Any]) -> dict[str, Any]:
     names = ["run", "state", "meters", "forgetting", "warning", "checkpoint", "back", "curves"]
-    names += ["answer", "follow", "step", "loss"]
+    names += ["answer", "follow", "step", "loss", "which"]
     return dict(zip(names, watching.poll(desk, cursor), strict=True))
 
 
@@ -221,7 +221,7 @@ def test_a_poll_stays_small_however_long_the_run(at: Open) -> None:
     writer.write(a_step(1501, 10_000, samples=(sample_of("1", "How?", " ".join(f"w{i}" for i in range(96))),)))
     writer.close()
     changed = {name: value for name, value in parts(desk, cursor).items() if not is_skip(value)}
-    assert set(changed) == {"state", "answer", "step"}
+    assert set(changed) == {"state", "answer", "step", "which"}  # it is the first step with an answer
     assert len(json.dumps(changed)) < 20_000
     assert len(json.dumps([v for v in everything.values() if not is_skip(v)])) < 40_000
 
@@ -252,6 +252,26 @@ def test_any_step_can_be_looked_at_again(at: Open) -> None:
     assert "answer at step 20" in shown[8] and shown[9] is True
     watching.choose_run(desk, EVIL, cursor)
     assert desk.drafts.run == "colours"
+
+
+def test_any_answer_of_a_step_can_be_looked_at_the_keep_rows_too(at: Open) -> None:
+    desk = at()
+    desk.drafts.choose(run=write_run(desk, 2, 10, lambda step: 1.0))
+    writer = EventWriter(desk.run("long").log, len(desk.events("long")))
+    said = [sample_of("1", "One?", "first"), sample_of("2", "Two?", "second"), sample_of("3", "Kept?", "k", keep=True)]
+    writer.write(a_step(3, 10_000, samples=tuple(said)))
+    writer.write(a_step(4, 10_000, samples=tuple(said[:1])))
+    writer.close()
+    cursor: dict[str, Any] = {}
+    assert parts(desk, cursor)["which"]["visible"] is False
+    _, *shown = watching.choose_step(desk, 3, cursor)
+    assert shown[12]["choices"] == ["Answer 1", "Answer 2", "Keep row"] and "One?" in shown[8]
+    _, *shown = watching.choose_answer(desk, "Keep row", cursor)
+    assert "Kept?" in shown[8] and "keep row: this answer should stay" in shown[8]
+    _, *shown = watching.choose_step(desk, 4, cursor)
+    assert "One?" in shown[8], "a step without one shows its first"
+    _, *shown = watching.choose_step(desk, 3, cursor)
+    assert "Kept?" in shown[8], "the choice is kept"
 
 
 def test_sft_has_no_answers_to_show_and_says_so(at: Open) -> None:

@@ -12,7 +12,7 @@ from workbench.app import teaching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.fields import QUIET
 from workbench.errors import WorkbenchError
-from workbench.events import Evaluated, Event, RunStarted, Step
+from workbench.events import Evaluated, Event, RolloutSample, RunStarted, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
 from workbench.views.text import escape, shown
 from workbench.views.words import is_finished, is_taught, ran_out, step_of, steps_of
@@ -44,18 +44,20 @@ def build(desk: Desk, shared: Shared) -> Watch:
         back = gr.Button("Stop and go back", variant="stop", min_width=160, scale=1)
     curves = gr.HTML(elem_id="curves", padding=False)
     answer = gr.HTML(elem_id="token-map", padding=False)
+    which = gr.Radio([], label="Answer shown", visible=False, elem_id="teach-answer")
     follow = gr.Checkbox(True, label="Following the newest step")
     step = gr.Slider(1, 2, value=1, step=1, label="Step shown", elem_id="teach-step")
     losses = gr.Checkbox(False, label="Show loss and agreement with the teacher")
     loss = gr.HTML(elem_id="losses", padding=False)
 
-    parts = [run, state, meters, forgetting, warning, checkpoint, back, curves, answer, follow, step, loss]
+    parts = [run, state, meters, forgetting, warning, checkpoint, back, curves, answer, follow, step, loss, which]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="teach")
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
     run.input(partial(choose_run, desk), [run, shared.cursor], [shared.cursor, *parts], **quick)
     step.input(partial(choose_step, desk), [step, shared.cursor], [shared.cursor, *parts], **quick)
     follow.input(partial(choose_follow, desk), [follow, step, shared.cursor], [shared.cursor, *parts], **quick)
+    which.input(partial(choose_answer, desk), [which, shared.cursor], [shared.cursor, *parts], **quick)
     losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **quick)
     shared.on_load(lambda: [False], [losses])
     return Watch(run, checkpoint, back)
@@ -78,6 +80,12 @@ def choose_step(desk: Desk, step: int, cursor: Cursor) -> list[Any]:
 def choose_follow(desk: Desk, follow: bool, step: int, cursor: Cursor) -> list[Any]:
     """Follow the newest step again, or stay where one is."""
     cursor["teach.step"] = None if follow else int(step)
+    return [cursor, *poll(desk, cursor)]
+
+
+def choose_answer(desk: Desk, which: str | None, cursor: Cursor) -> list[Any]:
+    """Look at another answer of the step, such as that to a keep row."""
+    cursor["teach.which"] = which
     return [cursor, *poll(desk, cursor)]
 
 
@@ -104,6 +112,13 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     status = desk.worker.status
     new = partial(_new, cursor)
     smaller = _smaller(cursor, name, events)
+    answer, which = gr.skip(), gr.skip()
+    if new("answer", (name, at, status.run == name, cursor.get("teach.which"))):
+        samples = answers_of(desk, name, at)
+        chosen = cursor.get("teach.which") if cursor.get("teach.which") in samples else next(iter(samples), None)
+        answer = answer_html(desk, name, at, None if chosen is None else samples[chosen])
+        if new("which", (tuple(samples), chosen)):
+            which = gr.update(choices=list(samples), value=chosen, visible=len(samples) > 1)
     warned = new("warning", (name, measured, len(events) < 3, teaching.limit(desk), _taught(desk)))
     return [
         _runs(desk, name) if new("runs", (name, *teaching.run_names(desk))) else gr.skip(),
@@ -111,10 +126,11 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         skill_and_retention(events) if new("meters", (name, measured, len(events) < 3)) else gr.skip(),
         *(_forgetting(desk, name, events) if warned else [gr.skip()] * 4),
         curves_html(events) if new("curves", (name, measured, len(events) < 3)) else gr.skip(),
-        answer_html(desk, name, at, events) if new("answer", (name, at, status.run == name)) else gr.skip(),
+        answer,
         cursor.get("teach.step") is None if new("follow", cursor.get("teach.step") is None) else gr.skip(),
         _slider(events, at) if new("slider", (name, at, last)) else gr.skip(),
         loss_html(events, show) if new("loss", (name, show, show and last // size)) else gr.skip(),
+        which,
     ]
 
 
@@ -224,17 +240,28 @@ def loss_html(events: list[Event], show: bool) -> str:
     return loss_chart(events, _CURVE) if show and events else ""
 
 
-def answer_html(desk: Desk, name: str | None, at: int, events: list[Event]) -> str:
-    """The student's own answer of one step."""
+def answers_of(desk: Desk, name: str | None, at: int) -> dict[str, RolloutSample]:
+    """The answers of one step that were kept, by what they are called."""
     step = desk.step(name, at) if name and at else None
-    if step is None:
+    samples = step.samples if step is not None else ()
+    taught = [sample for sample in samples if not sample.keep]
+    kept = [sample for sample in samples if sample.keep]
+    called = {f"Answer {number}": sample for number, sample in enumerate(taught, start=1)}
+    for number, sample in enumerate(kept, start=1):
+        called[f"Keep row {number}" if len(kept) > 1 else "Keep row"] = sample
+    return called
+
+
+def answer_html(desk: Desk, name: str | None, at: int, sample: RolloutSample | None) -> str:
+    """The student's own answer of one step."""
+    if sample is not None:
+        return token_map(sample, f"The student's own answer at step {at}", LISTED)
+    if not name or not at or desk.step(name, at) is None:
         return _empty("Here the student's own answer will be, each token coloured by how far its teacher disagrees.")
-    if not step.samples:
-        return _empty(
-            "This method copies the examples, so the student gives no answers of its own while it learns. Skill and "
-            "retention are measured all the same; on Compare you can ask it."
-        )
-    return token_map(step.samples[0], f"The student's own answer at step {at}", LISTED)
+    return _empty(
+        "This method copies the examples, so the student gives no answers of its own while it learns. Skill and "
+        "retention are measured all the same; on Compare you can ask it."
+    )
 
 
 def _empty(text: str) -> str:
