@@ -1,0 +1,169 @@
+"""What a GPU alone can show. Collected everywhere; without a card each says why it is skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.families import FAMILIES
+from workbench import quantised
+from workbench.allocations import peak_of
+from workbench.chunked import chunked_divergence
+from workbench.decoding import Head, LiveDecoder
+from workbench.demonstrations import Demonstration
+from workbench.execution import Execution
+from workbench.memory import PROGRAM, estimate, machine, read_shape
+from workbench.models import LoadedModel, load
+from workbench.planning import fit
+from workbench.roles import Roles, make_roles
+from workbench.sampling import Choice, pad_left, sample
+from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings
+from workbench.training import TrainingState, sdft
+from workbench.training.batches import make_plan
+from workbench.training.recovery import ran_out
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="there is no NVIDIA GPU that this PyTorch can use; run it on one"
+)
+
+VOCABULARY = 151_936
+WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "head_dim": 32}
+LONG = {
+    **WIDE,
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "head_dim": 128,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.02,
+}
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> LoadedModel:
+    return load(str(tiny.save(tmp_path / "wide", **WIDE)), precision="4-bit")
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> LoadedModel:
+    """Some layers of a middling width, with the vocabulary of a large model."""
+    return load(str(tiny.save(tmp_path / "long", **LONG)), precision="bf16")
+
+
+def moved(roles: Roles) -> Roles:
+    """The same with an adapter that has moved."""
+    generator = torch.Generator().manual_seed(2)
+    for parameter in roles.adapter.values():
+        parameter.data = (0.1 * torch.randn(parameter.shape, generator=generator)).to(parameter)
+    roles.refresh()
+    return roles
+
+
+def settings(batch: int, longest: int, steps: int = 1) -> Settings:
+    return Settings(
+        optim=OptimSettings(steps=steps, batch=batch, lr=1e-2, warmup=0),
+        rollout=RolloutSettings(max_new_tokens=longest),
+    )
+
+
+def test_nf4_loads_and_a_step_teaches(wide: LoadedModel, rows: list[Demonstration]) -> None:
+    assert wide.precision == "4-bit" and wide.device.type == "cuda" and not wide.notes
+    held = dict(quantised.layers(wide.model))
+    assert len(held) == 3 * 7
+    for layer in held.values():
+        assert layer.weight.quant_type == "nf4" and layer.weight.quant_state.nested
+        assert layer.compute_dtype in (torch.bfloat16, torch.float16)
+    codes = {name: layer.weight.data.clone() for name, layer in held.items()}
+    roles = make_roles(wide, LoraSettings())
+    assert isinstance(roles.student_decoder, LiveDecoder)
+    steps = list(sdft(roles, rows, settings(4, 8, steps=3)))
+    assert all(step.gradient_norm > 0 and step.tokens > 0 for step in steps)
+    assert all(torch.equal(layer.weight.data, codes[name]) for name, layer in held.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
+def test_greedy_answers_are_those_of_generate(family: str, tmp_path: Path) -> None:
+    """In fp32, where a choice between two near equal tokens does not hang on rounding."""
+    loaded = load(str(FAMILIES[family].save(tmp_path)), precision="fp32")
+    roles = moved(make_roles(loaded, LoraSettings()))
+    prompts = [[40, 41, 42, 43], [50, 51], list(range(60, 90))]
+    ids, mask = pad_left(prompts, loaded.pad, loaded.device)
+    expected = roles.student.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=16,
+        do_sample=False,
+        pad_token_id=loaded.pad,
+        eos_token_id=sorted(loaded.end),
+    )[:, ids.shape[1] :]
+    ours = sample(
+        roles.student_decoder,
+        prompts,
+        end=loaded.end,
+        pad=loaded.pad,
+        longest=16,
+        choice=Choice(temperature=0),
+        device=loaded.device,
+    )
+    assert torch.equal(ours.ids * ours.mask, expected * ours.mask)
+
+
+@pytest.mark.parametrize("tokens", [256, 4096])
+def test_the_loss_stays_under_its_limit_at_any_length(tokens: int) -> None:
+    head = Head(torch.randn(VOCABULARY, 2560, device="cuda", dtype=torch.bfloat16) / 50)
+    student = torch.randn(tokens, 2560, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    teacher = torch.randn(tokens, 2560, device="cuda", dtype=torch.bfloat16)
+    peak = peak_of(lambda: chunked_divergence(student, head, teacher, head).per_token.mean().backward())
+    assert 0 < peak < 0.3e9
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_plan_is_within_a_tenth_of_the_peak(
+    long: LoadedModel, rows: list[Demonstration], checkpointing: bool
+) -> None:
+    asked, work = settings(8, 256), Execution(checkpointing=checkpointing)
+    roles = make_roles(long, asked.lora)
+    roles.student_decoder, roles.base_decoder = LiveDecoder(roles.student), LiveDecoder(long.model)
+    plan = make_plan(roles, rows, (), asked)
+    lengths = {
+        "question": max(len(row.student) for row in plan.teaching),
+        "shown": max(len(row.teacher) for row in plan.teaching),
+    }
+    state = TrainingState.begin(roles, asked)
+    standing = torch.cuda.memory_allocated()
+    took = peak_of(lambda: list(sdft(roles, rows, asked, state=state, execution=work)))
+    shape = read_shape(long.model.config.to_dict())
+    said = estimate(shape, "bf16", asked, **lengths, work=work, pack=False).teaching - PROGRAM
+    assert said == pytest.approx(standing + took, rel=0.1)
+
+
+def test_a_step_that_runs_out_of_memory_is_taken_again_smaller(long: LoadedModel, rows: list[Demonstration]) -> None:
+    """The card is filled up until so many answers at once do not fit, and no further."""
+    asked = settings(32, 256)
+    taken = list(sdft(make_roles(long, asked.lora), rows, asked, execution=Execution(micro_batch=4, at_once=4)))
+    torch.cuda.empty_cache()
+    shape = read_shape(long.model.config.to_dict())
+    few = estimate(shape, "bf16", asked, work=Execution(micro_batch=4, at_once=4), pack=False)
+    weights = few.parts[0].size + PROGRAM
+    filler = torch.empty(int(machine().free - 2 * (few.teaching - weights)), dtype=torch.uint8, device="cuda")
+    (step,) = sdft(make_roles(long, asked.lora), rows, asked)
+    assert step.smaller is not None and step.smaller["micro_batch"] < 32
+    assert step.tokens == taken[0].tokens
+    assert step.loss == pytest.approx(taken[0].loss, rel=1e-2)
+    del filler
+
+
+def test_the_cards_own_error_is_known() -> None:
+    with pytest.raises(torch.OutOfMemoryError) as raised:
+        torch.empty(10**14, dtype=torch.uint8, device="cuda")
+    assert ran_out(raised.value)
+
+
+def test_a_plan_for_this_card_is_made(long: LoadedModel) -> None:
+    found = fit(read_shape(long.model.config.to_dict()), "bf16", Settings(), machine().free)
+    assert machine().gpu and found is not None
