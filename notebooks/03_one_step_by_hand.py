@@ -12,10 +12,11 @@
 MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
 
 from dataclasses import replace
+from html import escape
 
 import matplotlib.pyplot as plt
 import torch
-from IPython.display import Markdown
+from IPython.display import HTML
 
 from workbench import (
     POCKET,
@@ -40,9 +41,19 @@ rows = read("../sample_data/zorbic.jsonl").rows[:B]
 roles = make_roles(loaded, settings.lora)
 base, student = loaded.model, roles.student  # both are ordinary PyTorch modules
 
-table = "\n".join(f"| {row.question} | {row.demonstration} |" for row in rows)
-head = "| question, which all three read | demonstration, which only the teacher reads |"
-Markdown(f"{head}\n|---|---|\n{table}")
+
+def table(head, rows):
+    """A table of texts; each is escaped, as anything is that comes from a file or a model."""
+
+    def line(tag, texts):
+        cells = "".join(f'<{tag} style="text-align:left">{escape(text)}</{tag}>' for text in texts)
+        return f"<tr>{cells}</tr>"
+
+    return HTML(f"<table>{line('th', head)}{''.join(line('td', row) for row in rows)}</table>")
+
+
+head = ("question, which all three read", "demonstration, which only the teacher reads")
+table(head, [(row.question, row.demonstration) for row in rows])
 
 # %% [markdown]
 # Four questions about Zorbic, a language that the model has never met, and how somebody answered them. We follow the
