@@ -1,0 +1,339 @@
+# %% [markdown]
+# # 05 SFT against SDFT
+#
+# **You have demonstrations. Why not simply train on them, word for word?** That is supervised fine-tuning (SFT), and
+# it is simpler. What does SDFT give for its price, and when should you not pay it?
+#
+# You first see many finished runs in one plot, then race both methods yourself, and then meet a case that SFT wins.
+
+# %%
+MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from IPython.display import HTML, Markdown, display
+
+from workbench import (
+    POCKET,
+    POCKET_DEFAULTS,
+    Exam,
+    Prompts,
+    Retention,
+    Settings,
+    answer,
+    get_scorer,
+    load,
+    make_roles,
+    read,
+    read_bundled,
+    sdft,
+    sft,
+    split,
+    verdict,
+)
+from workbench.views import CSS, answer_column
+
+plt.style.use("class.mplstyle")
+HOME = Path("..")
+lines = (HOME / "benchmarks" / "results" / "lesson.jsonl").read_text().splitlines()
+results = [line | line.get("found", {}) for line in map(json.loads, lines)]
+NAMES = {"sdft": "SDFT", "sft": "SFT, tuned", "sft_keep": "SFT, tuned, keep rows"}
+MARKS = {"sdft": ("o", "none"), "sft": ("X", "black"), "sft_keep": ("s", "#b0b0b0")}
+finished = {name: [r for r in results if r["task"].split()[0] == name] for name in NAMES}
+
+figure, axes = plt.subplots(figsize=(7, 3.6))
+for name, runs in finished.items():
+    marker, face = MARKS[name]
+    label = f"{NAMES[name]} ({len(runs)} seeds)"
+    kept, skill = [r["retention"] for r in runs], [r["skill"] for r in runs]
+    axes.scatter(kept, skill, 80, marker=marker, facecolor=face, edgecolor="black", label=label, zorder=3)
+axes.plot(1, 0, "k*", markersize=12, clip_on=False, label="before teaching", zorder=3)
+axes.set(xlim=(0, 1.05), ylim=(-0.05, 1.08), xlabel="retention: share still right of what it knew")
+axes.set(ylabel="skill: held-out questions right", title="Zorbic, taught in two ways: a mark is a run")
+axes.legend(loc="upper left")
+plt.show()
+
+# %% [markdown]
+# Up is learning, right is remembering; every run began at the star. **These runs were not made just now.** They are the
+# committed results of `python benchmarks/lesson.py --seeds 5 --json`, which takes some hours: a made-up language, taught from
+# the same 140 demonstrations by both methods.
+#
+# No two marks of SDFT and SFT come near each other. Before you believe such a plot, ask:
+#
+# - **Is it one lucky run?** No: five seeds each, with another split, adapter and sampling.
+# - **Was the loser tuned?** SFT's rate, steps and layers were the best of sixteen settings on a validation split. SDFT
+#   ran with its defaults. Here is the whole sweep:
+
+# %%
+sweep = [r for r in results if r["task"].startswith("tune ")]
+figure, (left, right) = plt.subplots(1, 2, sharex=True)
+for targets, marker in (("gate_proj,up_proj", "o"), ("all-linear", "^")):
+    for steps, face in ((200, "white"), (500, "black")):
+        some = [r for r in sweep if r["targets"] == targets and r["steps"] == steps]
+        look = {"marker": marker, "mfc": face, "color": "black", "ls": "-" if steps == 200 else ":", "lw": 1}
+        rates = [r["lr"] for r in some]
+        left.plot(rates, [r["validation"] for r in some], **look)
+        where = "all layers" if targets == "all-linear" else "two MLP layers"
+        right.plot(rates, [r["retention"] for r in some], **look, label=f"{where}, {steps} steps")
+for axes, what in ((left, "skill on the validation rows"), (right, "retention")):
+    axes.set(xscale="log", ylim=(0, 1.02), xlabel="SFT's learning rate", ylabel=what)
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.minorticks_off()
+right.legend(fontsize=8, loc="lower left")
+plt.show()
+best = max(sweep, key=lambda r: (r["validation"], r["retention"]))
+print(f"The best setting got {best['validation']:.2f} of the validation questions and kept {best['retention']:.2f}.")
+
+# %% [markdown]
+# Gentle settings keep more and learn nothing; strong ones forget, and still learn little.
+#
+# ## The race, live
+#
+# Now you race them on something quicker: *remedies*, made-up rules such as "with cough and yawning take pindor". **Same
+# rows, same batches of 16, same 60 steps, same adapter, and the same tuning for both**: each may choose between two
+# learning rates on validation rows. Sixty steps are a fifth of a usual run.
+#
+# > **Predict before you run.** SFT reads the right answers, SDFT never does: its teacher does. Which of the two will
+# > answer more held-out questions? And which will still count, name capitals and speak its old languages?
+
+# %%
+loaded = load(MODEL)
+usual = Settings.from_dict(POCKET_DEFAULTS if MODEL == POCKET else {})
+LONGEST = usual.rollout.max_new_tokens
+STEPS, RATES = (60, (1.5e-3, 3e-3)) if MODEL == POCKET else (60, (1e-4, 3e-4))
+rows = read(HOME / "sample_data" / ("remedies.jsonl" if MODEL == POCKET else "internal_tool.jsonl")).rows
+prompts = Prompts(loaded.tokenizer)
+base = make_roles(loaded, usual.lora).base_decoder
+retention = Retention(loaded, base, prompts, read_bundled(loaded)[::4], longest=LONGEST)
+METHODS = {"SDFT": sdft, "SFT": sft}
+
+
+def examine(rows, scorer="contains"):
+    return Exam(loaded, prompts, rows, scorer=scorer, longest=LONGEST)
+
+
+def teach(method, rows, rate, seed=0, exam=None, steps=STEPS):
+    """A fresh student taught these rows; with an exam also its path, (retention, skill) every 20 steps."""
+    settings = replace(usual, optim=replace(usual.optim, steps=steps, batch=16, lr=rate, seed=seed))
+    roles, path = make_roles(loaded, settings.lora, seed), [(1.0, 0.0)]
+    for step in METHODS[method](roles, rows, settings):
+        if exam and step.step % 20 == 0:
+            student = roles.student_decoder
+            path.append((retention.of(student).value, exam.sit(student).measure.value))
+    return roles.student_decoder, path
+
+
+outer = split(rows, seed=0)
+inner = split(outer.teaching, held_out=0.25, seed=0)  # the held-out rows of `outer` stay unseen
+validation, tuned = examine(inner.held_out), {}
+for method in METHODS:
+    found = {rate: validation.sit(teach(method, inner.teaching, rate)[0]).measure.value for rate in RATES}
+    tuned[method] = max(found, key=found.get)
+    print(f"{method:5}", {rate: round(value, 2) for rate, value in found.items()}, "-> lr", tuned[method])
+
+# %%
+SEEDS, paths, students = (0, 1), {}, {}
+for seed in SEEDS:
+    parts = split(rows, seed=seed)
+    for method in METHODS:
+        student, path = teach(method, parts.teaching, tuned[method], seed, examine(parts.held_out))
+        paths[method, seed], students[method, seed] = path, student
+        print(f"{method:5} seed {seed}: skill {path[-1][1]:.2f}, retention {path[-1][0]:.2f}")
+
+figure, axes = plt.subplots(figsize=(7, 3.6))
+for (method, seed), path in paths.items():
+    ours = method == "SDFT"
+    look = {"marker": "o" if ours else "X", "mfc": "white" if ours else "black", "ls": "-" if ours else "--"}
+    label = f"{method}, lr {tuned[method]:g}" if seed == 0 else None
+    axes.plot(*zip(*path, strict=True), color="black", lw=1.2, ms=8, label=label, **look)
+axes.plot(1, 0, "k*", markersize=14, clip_on=False, zorder=4)
+axes.set(xlim=(0.7, 1.02), ylim=(-0.05, 0.85), xlabel="retention", ylabel="skill on held-out questions")
+axes.set_title(f"From the star: one mark each 20 steps, {len(SEEDS)} seeds")
+axes.legend(loc="upper left")
+plt.show()
+
+# %% [markdown]
+# Read each line from the star. A good method climbs; a line that leans to the left pays for what it learns with what it
+# knew.
+#
+# How large the distance is depends on the rows. On the calls of *toolbox*, one seed at 200 steps, SDFT came to 0.83 and
+# SFT to 0.73, and they kept 1.00 and 0.95 ([docs/paper.md](../docs/paper.md)).
+#
+# ## Why: whose words are they?
+
+# %%
+parts = split(rows, seed=0)
+for row in parts.teaching[:4]:
+    print("  ", row.demonstration)
+row = parts.held_out[0]
+ids = prompts.tokenise(row)
+asked = {
+    "The teacher": (base, ids.teacher),
+    "Taught by SDFT": (students["SDFT", 0], ids.student),
+    "Taught by SFT": (students["SFT", 0], ids.student),
+}
+columns = []
+for title, (decoder, tokens) in asked.items():
+    text = answer(decoder, loaded, [tokens], longest=LONGEST)[0]
+    columns.append(answer_column("", text, right=row.answer in text, title=title))
+display(Markdown(f"**{row.question}** Demonstration: *{row.demonstration}*"))
+HTML(f"<style>{CSS}</style><div class='wb-columns'>{''.join(columns)}</div>")
+
+# %% [markdown]
+# The demonstrations are in strangers' words. SFT must learn to say those, which nobody asked for, and is pulled away from how
+# the model speaks. SDFT's target is the teacher, which is the model itself: it takes the content and says it as it always
+# does. There is less to change, so less is lost.
+#
+# A fair objection: real demonstrations are rarely as mixed as these. Would SFT do well if all had one wording? Exercise 1
+# tries it.
+#
+# ## Where SFT wins
+#
+# A program will read the answer and wants the bare call and nothing else: `glim("kitchen", 25)`. The demonstrations
+# are bare calls, and the scorer is `exact`.
+#
+# > **Predict before you run.** The teacher reads a bare call as its example, and answers in its own words. What will
+# > the check say? What can SDFT learn from this teacher?
+
+# %%
+FORMS = "toolbox.jsonl" if MODEL == POCKET else "internal_tool.jsonl"
+bare = split([replace(row, demonstration=row.answer) for row in read(HOME / "sample_data" / FORMS).rows])
+form = examine(bare.held_out, scorer="exact")
+alone, teacher = form.sit(base), form.sit(base, shown=True)
+word, advice = verdict(alone.measure, teacher.measure)
+print(f"verdict: {word}. {advice}\n")
+print(f"wanted:           {form.rows[0].answer}\nthe teacher says: {teacher.answers[0]}\n")
+
+exact = {"the teacher": teacher.measure}
+for method in METHODS:
+    exact[f"taught by {method}"] = form.sit(teach(method, bare.teaching, RATES[-1], steps=50)[0]).measure
+figure, axes = plt.subplots(figsize=(7, 1.8))
+found = list(exact.values())
+low = [max(0.0, m.value - m.low) for m in found]
+high = [max(0.0, m.high - m.value) for m in found]
+hatches = ["", "///", "xx"]
+look = {"color": "#d8d8d8", "edgecolor": "black", "hatch": hatches, "capsize": 4}
+axes.barh(list(exact), [m.value for m in found], 0.6, xerr=[low, high], **look)
+axes.set(xlim=(0, 1.02), xlabel=f"share of {found[0].n} requests answered by the bare call (95% interval)")
+axes.invert_yaxis()
+plt.show()
+
+# %% tags=["check"]
+# Holds this notebook to what it says.
+gap = {key: (min if key == "sdft" else max) for key in ("sdft", "sft", "sft_keep")}
+for what in ("skill", "retention"):
+    ends = {key: pick(r[what] for r in finished[key]) for key, pick in gap.items()}
+    assert ends["sdft"] > max(ends["sft"], ends["sft_keep"]), "the stored runs do not overlap"
+assert best["validation"] < 0.2 and len(sweep) == 16
+if MODEL == POCKET:
+    end = {key: path[-1] for key, path in paths.items()}
+    for seed in SEEDS:
+        assert end["SDFT", seed][1] > end["SFT", seed][1] + 0.2, "it learns more"
+        assert end["SDFT", seed][0] > end["SFT", seed][0], "and keeps more"
+    assert word == "cannot"
+    assert exact["taught by SFT"].low > exact["taught by SDFT"].high, "SFT learns a form never shown"
+
+# %% [markdown]
+# SDFT moves the student towards its teacher, and no further. A form that the teacher never uses is out of reach, however
+# clear the demonstrations. SFT does not ask what the teacher would say: it copies, and here copying was wanted.
+#
+# There is a second such case: **facts to be known by heart**. Asked directly for the sixty facts that it was taught, the
+# pocket knew all of them after SFT and 44 after SDFT (notebook 06).
+#
+# ## When to use which
+#
+# | your case | use |
+# |---|---|
+# | the check says `ready`, and the model must stay good at other things | SDFT |
+# | demonstrations by many hands, in many wordings | SDFT |
+# | the check says `cannot`: a form or behaviour that the model does not show even with the example before it | SFT, or a stronger model |
+# | exact strings that a program reads | SFT; or a teacher's wording that asks for the form (`--template`) |
+# | facts by heart, and nothing else matters | SFT; better still, look them up |
+# | long answers, a large model, little time | SFT: no sampling (but see exercise 2) |
+#
+# In doubt race them on your own rows: `workbench teach FILE --beside-sft`.
+#
+# ## Exercises
+#
+# **1.** Write all demonstrations of the remedies in one wording, "Take pindor.", and teach SFT again with its rate. First
+# write down what you expect: does it learn more now? Does it forget less?
+#
+# <details><summary>Solution</summary>
+#
+# Neither, in so short a lesson: it learns no more and forgets *more* (we had expected the opposite). So the mixture is
+# not what held it back here. One wording that is not the model's own pulls every answer in the same direction, whatever the
+# question was. On other rows this may differ: try it on yours.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+uniform = [replace(row, demonstration=f"Take {row.answer}.") for row in parts.teaching]
+one_wording = teach("SFT", uniform, tuned["SFT"], exam=examine(parts.held_out))[1][-1]
+for name, (kept, skill) in {
+    "SFT, many wordings": paths["SFT", 0][-1],
+    "SFT, one wording": one_wording,
+    "SDFT, many wordings": paths["SDFT", 0][-1],
+}.items():
+    print(f"{name:20} skill {skill:.2f}, retention {kept:.2f}")
+if MODEL == POCKET:
+    assert one_wording[0] < paths["SFT", 0][-1][0] < paths["SDFT", 0][-1][0]
+
+# %% [markdown]
+# **2.** The paper reports four times the time of SFT. Time ten steps of each, by phase (`step.seconds`). What do you find?
+#
+# <details><summary>Solution</summary>
+#
+# About the same time here. SDFT samples, but what was computed while sampling is kept for the update, and the model's own
+# answers are shorter than the strangers' sentences that SFT reads. With a large model and long answers, sampling is by far
+# the largest part. (Times on a busy machine jump about; compare ratios, and more than once.)
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+pace = {}
+for method, loop in METHODS.items():
+    settings = replace(usual, optim=replace(usual.optim, steps=10, batch=16))
+    steps = list(loop(make_roles(loaded, settings.lora), parts.teaching, settings))[2:]
+    pace[method] = {name: statistics.median(step.seconds[name] for step in steps) for name in steps[0].seconds}
+    print(f"{method:5}", {name: f"{1000 * seconds:.0f} ms" for name, seconds in pace[method].items()})
+print(f"ratio {sum(pace['SDFT'].values()) / sum(pace['SFT'].values()):.1f}")
+assert "sample" in pace["SDFT"] and "sample" not in pace["SFT"]
+
+# %% [markdown]
+# **3.** Was it the teacher that failed on the bare calls, or only the form? Score the teacher's answers by whether they
+# contain the call.
+#
+# <details><summary>Solution</summary>
+#
+# Most contain it: the teacher has the content and says it in a sentence. With the scorer `contains` the check would have
+# said `ready`. Which scorer is right depends on who reads the answers.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+contains = get_scorer("contains")
+found = [contains(text, row.answer) for text, row in zip(teacher.answers, form.rows, strict=True)]
+print(f"The call is somewhere in {sum(found)} of {len(found)} answers of the teacher.")
+if MODEL == POCKET:
+    assert sum(found) > 0.7 * len(found) > sum(teacher.hits)
+
+# %% [markdown]
+# ## Recap
+#
+# - Judge by two numbers, never by one: what was learned and what was kept. Over several seeds.
+# - Tune the loser as carefully as the winner, and show the sweep.
+# - SDFT learns what its teacher can do, in the model's own words, and disturbs less. It learns nothing else.
+# - SFT learns what is written, word for word. Sometimes that is what you want.
+#
+# ## Sources
+#
+# - Shenfeld, Damani, Hübotter, Agrawal 2026, *Self-Distillation Enables Continual Learning*,
+#   [arXiv 2601.19897](https://arxiv.org/abs/2601.19897): the comparison, and where the method falls short (section 5).
+# - Ouyang et al. 2022, *Training language models to follow instructions with human feedback*,
+#   [arXiv 2203.02155](https://arxiv.org/abs/2203.02155): SFT as it is commonly done.
+# - [benchmarks/results](../benchmarks/results/README.md): every run behind the first two plots.
+# - [docs/paper.md](../docs/paper.md): the paper's claims on this model, those that do not hold included.
