@@ -43,6 +43,7 @@ format: setup  ## format the code
 
 notebooks: setup  ## open the course of notebooks in Jupyter
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[notebooks]"
+	$(BIN)/jupyter trust notebooks/*.ipynb  # else the stored token maps are shown without their colours
 	$(BIN)/jupyter lab notebooks
 
 notebooks-test: setup  ## run every notebook from top to bottom, with its assertions and solutions
