@@ -4,7 +4,7 @@ The prompts of a step are dealt out, each process answers and scores its own, an
 is the one that a single process would take, up to rounding. Every process takes it; the first alone writes, measures
 and is asked to stop. Sending between processes is accelerate's.
 
-    accelerate launch --num_processes 2 -m workbench teach support.jsonl --model Qwen/Qwen3-4B-Instruct-2507
+    accelerate launch --multi_gpu --num_processes 2 -m workbench teach support.jsonl --model Qwen/Qwen3-4B-Instruct-2507
 """
 
 from __future__ import annotations
@@ -119,5 +119,5 @@ def crew() -> Crew:
         return Crew()
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
     return Crew(state.process_index, state.num_processes)
