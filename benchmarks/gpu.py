@@ -10,7 +10,7 @@ SDFT step run in fresh processes, in turns, on the same rows and answers of fixe
     decode_over_generate  time of transformers' generate over that of our loop on the model's own layers, batch 8
     sdft_over_sft         our SDFT step over our SFT step on as many tokens
     loss_gb               memory of the chunked loss over 2,048 tokens and 151,936 words
-    estimate_error        not measured by this script
+    estimate_error        what `workbench plan` says of that step over peak_gb, less 1; on a card alone
     predictions           memory that a step is estimated to take on cards of 6 to 24 GB; not measured
 
 docs/draw_gpu.py makes the page docs/gpu.md's table and plot from the JSON.
@@ -54,6 +54,7 @@ SMALL = {
 ANSWERS = 8
 PROGRAMS = {"ours": ("ours", 8), "trl": ("trl", 8), "trl_defaults": ("trl_defaults", 8), "sft": ("sft", 1)}
 CARDS = (6, 8, 12, 16, 24)
+TARGET_GB = 6.0
 
 
 def config_of(shape: dict[str, int]) -> Any:
@@ -206,6 +207,26 @@ def predictions() -> list[dict[str, Any]]:
     return found
 
 
+def planned(length: int, rollouts: int, prompt: int) -> tuple[Any, float]:
+    """How a step of 8 answers is carried out on a card by the plan for 6 GB, or for what is free where that is too
+    little, and the bytes that it is estimated to take."""
+    from workbench import Settings
+    from workbench.memory import PROGRAM, machine, read_shape
+    from workbench.planning import SPARE, fit, refusal
+    from workbench.settings import OptimSettings, RolloutSettings
+
+    shape = read_shape(config_of(QWEN3_4B).to_dict())
+    settings = Settings(
+        optim=OptimSettings(batch=ANSWERS), rollout=RolloutSettings(rollouts=rollouts, max_new_tokens=length)
+    )
+    lengths = {"question": prompt, "shown": 2 * prompt}
+    for room in (TARGET_GB * 1e9 / (1 - SPARE), machine().free):
+        found = fit(shape, "4-bit", settings, room, **lengths)
+        if found is not None:
+            return found.work, found.need.teaching - PROGRAM
+    raise refusal(shape, "4-bit", settings, machine().free, **lengths)
+
+
 class Bench:
     """Runs workers as fresh processes on one model and its rows."""
 
@@ -217,6 +238,7 @@ class Bench:
         o = self.options
         command = [sys.executable, __file__, "--worker", kind, "--rollouts", str(rollouts), "--steps", str(o.steps)]
         command += ["--threads", str(o.threads), "--length", str(length or o.length), "--folder", str(self.folder)]
+        command += ["--prompt", str(o.prompt)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
@@ -261,7 +283,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "decode_as_run_over_generate": round(decode["generate"] / decode["as_run"], 2),
         "sdft_over_sft": round(step["ours"] / step["sft"], 2),
         "loss_gb": round(bench("loss")["peak"][0] / 1e9, 3),
-        "estimate_error": None,
+        "estimate_error": (
+            round(planned(options.length, ANSWERS, options.prompt)[1] / (memory["ours"] * 1e9) - 1, 4) if gpu else None
+        ),
         "memory_gb": {name: round(size, 3) for name, size in memory.items()},
         "seconds": {
             name: {phase: [round(q, 4) for q in statistics.quantiles(s, n=4)] for phase, s in found.items()}
@@ -306,6 +330,7 @@ def main() -> None:
         against_trl.BATCH, against_trl.LENGTH, against_trl.WARM_UP = ANSWERS, options.length, 1
         if gpu:
             against_trl.LOADING = {"precision": "4-bit"}
+            against_trl.EXECUTION = {"execution": planned(options.length, options.rollouts, options.prompt)[0]}
         worker(options)
         return
     with tempfile.TemporaryDirectory() as folder:
