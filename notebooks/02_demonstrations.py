@@ -15,7 +15,7 @@ from dataclasses import replace
 from html import escape
 
 import matplotlib.pyplot as plt
-from IPython.display import HTML, Markdown
+from IPython.display import HTML
 
 from workbench import (
     POCKET,
@@ -54,18 +54,30 @@ def check(rows):
 
 
 without, shown, (word, reason) = check(parts.held_out)
-Markdown(f"**{word}**: {reason}")
+HTML(f"<b>{word}</b>: {escape(reason)}")
 
 # %% [markdown]
 # That is the check. It takes a second, and needs no teaching: the base answers the held-out questions without and with
 # their demonstrations. If showing helps, there is something that the student can learn. Here are some of the rows, and
 # what the teacher made of them.
 
+
 # %%
-lines = ["| question | demonstration | the teacher's answer |", "|---|---|---|"]
-for row, said in list(zip(parts.held_out, shown.answers, strict=True))[:6]:
-    lines.append(f"| {row.question} | {row.demonstration} | {said} |")
-Markdown("\n".join(lines))
+def table(head, rows):
+    """A table of texts; each is escaped, as anything is that comes from a file or a model."""
+
+    def line(tag, texts):
+        cells = "".join(f'<{tag} style="text-align:left">{escape(text)}</{tag}>' for text in texts)
+        return f"<tr>{cells}</tr>"
+
+    return HTML(f"<table>{line('th', head)}{''.join(line('td', row) for row in rows)}</table>")
+
+
+some = list(zip(parts.held_out, shown.answers, strict=True))[:6]
+table(
+    ("question", "demonstration", "the teacher's answer"),
+    [(row.question, row.demonstration, said) for row, said in some],
+)
 
 # %% [markdown]
 # The demonstrations were said by many people, each in their own way. The teacher's answers are all in *one* wording,
@@ -160,7 +172,8 @@ for place, (_, sitting, (word, _)) in enumerate(reversed(checked.values())):
     found = sitting.measure
     # Rounding may put an end of the interval a hair inside.
     interval = [[max(0, 100 * (found.value - found.low))], [max(0, 100 * (found.high - found.value))]]
-    axes.barh(place, 100 * found.value, color="#b9cdea", edgecolor="black", linewidth=0.8, xerr=interval, capsize=3)
+    axes.barh(place, 100 * found.value, color="#b9cdea", edgecolor="black", linewidth=0.8)
+    axes.errorbar(100 * found.value, place, xerr=interval, color="black", capsize=3)
     axes.text(104, place, word, va="center")
 axes.set_yticks(range(len(checked)), list(reversed(checked)))
 axes.set(xlabel="teacher right, % (with 95% interval); on the right the verdict", xlim=(0, 118))
@@ -298,8 +311,8 @@ for row, said in list(zip(few.held_out, said_by["contradictory"], strict=True))[
     print(f"{row.question}\n  taught: {row.answer}, and {lie(row).answer}\n  says:   {said}\n")
 
 # %% [markdown]
-# Between two words it often comes out with neither. An answer that looks like a slip of the tongue may be the trace of
-# two rows that disagree.
+# Between two words it comes out with neither: it begins one and ends the other. An answer that looks like a slip of the
+# tongue may be the trace of two rows that disagree.
 
 # %% tags=["check"]
 # Holds this notebook to what it says.

@@ -324,17 +324,18 @@ def step_by_hand(base, student, weights, rows, uniform, kind="forward"):
 # %%
 def fresh():
     """The three roles anew, untaught; the bundled model in double precision."""
-    loaded = load(MODEL)
-    if MODEL == POCKET:
-        loaded.model.double()
-        # The norms of transformers compute in single precision whatever the weights are.
-        for parent in list(loaded.model.modules()):
-            for name, norm in list(parent.named_children()):
-                if type(norm).__name__.endswith("RMSNorm"):
-                    same = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
-                    same.weight = norm.weight
-                    setattr(parent, name, same)
-    return make_roles(loaded, settings.lora)
+    if MODEL != POCKET:
+        return make_roles(loaded, settings.lora)
+    exact = load(MODEL)
+    exact.model.double()
+    # The norms of transformers compute in single precision whatever the weights are.
+    for parent in list(exact.model.modules()):
+        for name, norm in list(parent.named_children()):
+            if type(norm).__name__.endswith("RMSNorm"):
+                same = torch.nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
+                same.weight = norm.weight
+                setattr(parent, name, same)
+    return make_roles(exact, settings.lora)
 
 
 one_step = replace(
