@@ -226,12 +226,16 @@ def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit
 def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:
     visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844}, has_touch=True)
     fill(visit)
-    found = {}
+    found, narrowest = {}, []
     for tab in TABS:
         visit.tab(tab)
         found[tab] = wider(visit.page)
+        if tab == "Check":
+            widths = "[...document.querySelectorAll('#check-table th')].map(e => e.clientWidth).filter(w => w)"
+            narrowest += visit.page.evaluate(widths)
     visit.close()
     assert found == dict.fromkeys(TABS, 0)
+    assert min(narrowest) >= 50, "no column is so narrow that words are broken letter by letter"
 
 
 def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Served) -> None:

@@ -33,7 +33,7 @@ SCORERS = {
     "number": "The last number of the answer is right",
     "json": "The answer is the same JSON value",
 }
-HEADERS = ["question", "right answer", "model alone", "right?", "model shown the example", "right? "]
+HEADERS = ["question", "right answer", "model alone", "model shown the example"]
 WHAT_TO_DO = {
     "weak": (
         "What helps: give every example a short right answer to look for; read below which questions were missed and "
@@ -195,10 +195,8 @@ def table(desk: Desk) -> dict[str, Any]:
         [
             cut(str(row["question"])),
             cut(str(row["answer"])),
-            cut(str(row["base"])),
-            _mark(row["base_right"]),
-            cut(str(row["teacher"])),
-            _mark(row["teacher_right"]),
+            f"{_mark(row['base_right'])}: {cut(str(row['base']))}",
+            f"{_mark(row['teacher_right'])}: {cut(str(row['teacher']))}",
         ]
         for row in asked[:_TABLE_ROWS]
     ]
@@ -266,7 +264,7 @@ def build(desk: Desk, shared: Shared) -> None:
         datatype="str",
         interactive=False,
         wrap=True,
-        column_widths=["22%", "14%", "23%", "9%", "23%", "9%"],
+        column_widths=["26%", "18%", "28%", "28%"],
         max_height=420,
         max_chars=200,
         label="Side by side; what the teacher missed comes first",
