@@ -241,8 +241,8 @@ if MODEL == POCKET:
 # SDFT moves the student towards its teacher, and no further. A form that the teacher never uses is out of reach, however
 # clear the demonstrations. SFT does not ask what the teacher would say: it copies, and here copying was wanted.
 #
-# There is a second such case: **facts to be known by heart**. Asked directly for the sixty facts that it was taught, the
-# pocket knew all of them after SFT and 44 after SDFT (notebook 06).
+# There is a second such case: **facts to be known by heart**. After 200 steps, one seed, the pocket knew all of the sixty facts
+# that it was taught by SFT and 44 by SDFT ([docs/paper.md](../docs/paper.md); notebook 06 has a shorter lesson).
 #
 # ## When to use which
 #

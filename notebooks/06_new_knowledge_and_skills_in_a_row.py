@@ -117,7 +117,7 @@ for place, (kind, hatch, colour) in enumerate((("direct", "", "#1d5fbf"), ("indi
     )
 axes.set_xticks(range(len(sittings)), sittings)
 axes.set(ylim=(0, 1.05), xlabel="who was asked", ylabel="share right (95% interval)")
-axes.legend(loc="upper left")
+axes.legend(loc="upper right")
 plt.show()
 for name, sitting in sittings.items():
     print(f"{name:15}", {kind: round(sat.measure.value, 2) for kind, sat in sitting.items()})
@@ -135,15 +135,15 @@ for name in ("Taught by SDFT", "Taught by SFT"):
 # So on this model the paper's claim does **not** come out. It reports 98% of indirect questions right for SDFT and 80% for
 # SFT, on a 7B model. Here both are no better than the base's guesses.
 #
-# Asked directly, they know some of it after so short a lesson. After 200 steps, one seed, SFT knew all sixty facts and SDFT 44
-# ([docs/paper.md](../docs/paper.md)): for learning by heart, copying is hard to beat. Why does the rest not come?
+# Asked directly, SDFT knows more after so short a lesson. After 200 steps, one seed, it was the other way round: SFT knew all
+# sixty facts and SDFT 44 ([docs/paper.md](../docs/paper.md)). Why does the rest not come?
 #
 # - **Not the teacher.** It answers all indirect questions with the article before it.
 # - **The model.** Having learned "Ostrela's flood: 1928", a language model does not find "the flood of 1928: Ostrela"
-#   by itself. This is known as the *reversal curse*. Large models get round it in part by what else they know; this
+#   by itself. This is known as the *reversal curse*. A large model may get round it by what else it knows; this
 #   one has 2.4 million weights and nothing to connect a made-up event with.
-# - **The world.** The teacher's answers here are one short sentence. In the paper the teacher says whole explanations, and so
-#   mentions a fact from more than one side.
+# - **The world.** The teacher's answers here are one short sentence. A teacher that explains at length, as a large model
+#   does, would perhaps mention a fact from more than one side. (This is a guess; nothing here tests it.)
 #
 # What does help is not to teach at all: the second pair of bars is the base *reading the article*. For facts that may
 # change, looking them up is the better tool on any model.
