@@ -57,8 +57,6 @@ def test_a_check_ends_in_a_verdict_that_outlives_a_restart(working: Desk) -> Non
     assert "100% (50 of 50" in meters and "0% (0 of 50" in meters and "steps takes about" in meters
     assert len(table["data"]) == 50
     assert "wrong: I do not" in table["data"][0][2] and "right: It is" in table["data"][0][3]
-        len(table["data"]) == 50 and "wrong: I do not" in table["data"][0][2] and "right: It is" in table["data"][0][3]
-    )
     assert check.poll(working, cursor)[1:] == [gr.skip()] * 3, "nothing is sent twice"
     restarted = Desk.at(working.runs, working.worker)
     assert check.everything(restarted)[1:] == check.everything(working)[1:]
