@@ -252,6 +252,7 @@ def test_any_step_can_be_looked_at_again(at: Open) -> None:
     assert "answer at step 20" in shown[8] and shown[9] is True
     watching.choose_run(desk, EVIL, cursor)
     assert desk.drafts.run == "colours"
+    assert "answer at step 4" in watching.choose_step(desk, 4, {})[9], "also before the first poll"
 
 
 def test_any_answer_of_a_step_can_be_looked_at_the_keep_rows_too(at: Open) -> None:

@@ -102,8 +102,10 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     """
     name = desk.drafts.run
     events = teaching.events_of(desk, name)
-    if cursor.get("teach.run") != name:
-        cursor["teach.run"], cursor["teach.step"] = name, None
+    # Another run is shown at its newest step; what was chosen before the first poll is no other run.
+    if cursor.get("teach.run", name) != name:
+        cursor["teach.step"] = None
+    cursor["teach.run"] = name
     at = cursor.get("teach.step") or step_of(events)
     last = step_of(events)
     measured = next((e.step for e in reversed(events) if isinstance(e, Evaluated)), 0)
