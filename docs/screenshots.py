@@ -1,15 +1,19 @@
 """Picture the pages of the workbench from a real run: python docs/screenshots.py docs/pages
 
 Starts the app on the bundled model with runs in a temporary folder, goes through the five clicks in Debian's Chromium,
-and saves each page in light, dark and at the width of a phone. Needs the test extra.
+and saves each page in light, dark and at the width of a phone; and token-map.webp, in which the run is replayed: the
+student's own answers of some steps, one after the other. Needs the test extra.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -17,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.pages.served import CHROMIUM, FLAGS, TABS, WAIT, Served, Visit  # noqa: E402
 
 STEPS = "320"
+FRAMES = (1, *range(16, int(STEPS) + 1, 16))
+"""Steps of the animation."""
+
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (390, "light")}
 
 
@@ -32,6 +39,31 @@ def go_through(browser: Browser, address: str) -> None:
     visit.tab("Compare")
     expect(visit.page.get_by_label("Student of run")).to_have_value("zorbic", timeout=WAIT)
     visit.context.close()
+
+
+def animate(browser: Browser, address: str, file: Path) -> None:
+    """The token map of a run's steps, replayed with the slider."""
+    context = browser.new_context(viewport={"width": 760, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    page.goto(f"{address}?__theme=light")
+    expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
+    page.get_by_role("tab", name="Teach", exact=True).click()
+    place, slider = page.locator("#token-map"), page.locator("#teach-step input[type=range]")
+    expect(slider).to_have_value(STEPS, timeout=WAIT)  # it begins at 1, and moves when the run is there
+    frames = []
+    for step in FRAMES:
+        slider.fill(str(step))
+        expect(place).to_contain_text(re.compile(rf"answer at step {step}\b"), timeout=WAIT)
+        frames.append(Image.open(io.BytesIO(place.screenshot())).convert("RGB"))
+    context.close()
+    size = max(frame.width for frame in frames), max(frame.height for frame in frames)
+    padded = []
+    for frame in frames:
+        whole = Image.new("RGB", size, frame.getpixel((0, 0)))
+        whole.paste(frame, (0, 0))
+        padded.append(whole)
+    times = [900] * (len(padded) - 1) + [3000]
+    padded[0].save(file, save_all=True, append_images=padded[1:], duration=times, loop=0, quality=80, method=6)
 
 
 def picture(browser: Browser, address: str, look: str, folder: Path) -> None:
@@ -65,6 +97,7 @@ def main() -> None:
         go_through(browser, served.address)
         for look in LOOKS:
             picture(browser, served.address, look, folder)
+        animate(browser, served.address, folder / "token-map.webp")
         browser.close()
 
 
