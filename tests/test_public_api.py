@@ -15,7 +15,7 @@ import workbench
 
 PACKAGE = Path(workbench.__file__).parent
 LAYERS = [
-    ("errors", "settings", "events", "quantised", "execution", "allocations", "chat"),
+    ("errors", "settings", "events", "quantised", "execution", "allocations", "chat", "hub"),
     ("demonstrations", "models", "decoding", "pocket", "memory", "planning"),
     ("prompts", "sampling", "divergence", "chunked", "roles"),
     ("training", "evaluation", "adapters"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench import chat, quantised
+from workbench import chat, hub, quantised
 from workbench.errors import InputError
 from workbench.pocket import WEIGHTS
 from workbench.settings import POCKET as POCKET
@@ -82,7 +82,14 @@ class LoadingNote(UserWarning):
     """Something that a person should know about a model that was loaded; also in `LoadedModel.notes`."""
 
 
-def load(name: str = POCKET, *, revision: str | None = None, precision: str = "auto") -> LoadedModel:
+def load(
+    name: str = POCKET,
+    *,
+    revision: str | None = None,
+    precision: str = "auto",
+    report: hub.Report = lambda done, total: None,
+    should_stop: Callable[[], bool] = bool,
+) -> LoadedModel:
     """Load a model, frozen, in evaluation mode, on the GPU where there is one.
 
     Args:
@@ -91,15 +98,22 @@ def load(name: str = POCKET, *, revision: str | None = None, precision: str = "a
         revision: a branch, tag or commit of a hub model; the commit found is kept in the run.
         precision: `fp32`, `bf16`, `fp16`, `8-bit`, `4-bit` (NF4), or `auto`: what the files hold where they came
             quantised, else fp32 on a CPU, bf16 on a GPU, fp16 on a GPU without bf16.
+        report: told how many bytes of a hub model are on this disk, and of how many, as they come in.
+        should_stop: asked meanwhile.
 
     Raises:
         InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded,
-            or a package is missing.
+            there is too little disk, the download was stopped, or a package is missing.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = _source(name)
     here_only = source == name and not Path(source).is_dir() and not _hub_answers(name, revision)
+    fetched: str | None = None
+    if source == name and not Path(source).is_dir() and not here_only:
+        # From here on it is a folder on this disk.
+        source, fetched = hub.fetch(name, revision, report, should_stop)
+        revision, here_only = None, True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}
     with _readable_errors(name, here_only), quiet():
@@ -128,7 +142,7 @@ def load(name: str = POCKET, *, revision: str | None = None, precision: str = "a
     notes = _notes(chosen, device, tokenizer)
     for note in notes:
         warnings.warn(note, LoadingNote, stacklevel=2)
-    commit = getattr(model.config, "_commit_hash", None)
+    commit = fetched or getattr(model.config, "_commit_hash", None)
     return LoadedModel(model, tokenizer, full_name(name), commit, chosen.name, notes)
 
 

@@ -38,6 +38,7 @@ from workbench.worker.tasks import Tasks
 Command = dict[str, Any]
 
 _STATES = {"load": "loading", "check": "checking", "teach": "teaching", "resume": "teaching"}
+_FETCHING = "Downloading"
 _DOING = {
     "load": "A model is being loaded",
     "check": "The teacher is being checked",
@@ -144,7 +145,8 @@ class Service:
         with self._news:
             was = str(self._status["state"])
             waiting, self._long = self._long, None
-            stoppable = self._asking if self._doing is None else self._doing["do"] != "load"
+            fetching = str(self._status["phase"]).startswith(_FETCHING)
+            stoppable = self._asking if self._doing is None else self._doing["do"] != "load" or fetching
             if stoppable:
                 self._stop.set()
         if waiting is not None:
@@ -209,7 +211,14 @@ class Service:
         else:
             again = None
         try:
-            self._asker = Asker(load(model, revision=revision, precision=precision), self._runs)
+            fetched = load(
+                model,
+                revision=revision,
+                precision=precision,
+                report=self._fetching(model),
+                should_stop=self._stop.is_set,
+            )
+            self._asker = Asker(fetched, self._runs)
         except Exception:
             if again is not None:
                 self._asker = Asker(load(again[0], revision=again[1], precision=again[2]), self._runs)
@@ -226,6 +235,18 @@ class Service:
             "pocket": loaded.is_pocket,
             "seconds": round(time.perf_counter() - began, 3),
         }
+
+    def _fetching(self, model: str) -> Callable[[float, float], None]:
+        """Says how far a download is, twice a second at most."""
+        said = 0.0
+
+        def report(done: float, total: float) -> None:
+            nonlocal said
+            if done < total and time.perf_counter() - said > 0.5:
+                said = time.perf_counter()
+                self._become(phase=f"{_FETCHING} {model}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+
+        return report
 
     def _model(self) -> Asker:
         if self._asker is None:
