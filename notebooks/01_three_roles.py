@@ -9,6 +9,9 @@
 # %%
 MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
 
+from dataclasses import replace
+from html import escape
+
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import HTML, Markdown, display
@@ -53,7 +56,7 @@ def ask_all(row):
 
 
 before = ask_all(row)
-display(Markdown(f"**{row.question}** Right: *{row.answer}*"))
+display(HTML(f"<b>{escape(row.question)}</b> Right: <i>{escape(row.answer)}</i>"))
 HTML(f"<style>{CSS}</style>" + three_columns(before))
 
 # %% [markdown]
@@ -105,10 +108,8 @@ def disagreement(place):
 
 place = max(range(len(said)), key=disagreement)
 beginning = said[:place]
-Markdown(
-    f"The answer so far: *{loaded.tokenizer.decode(beginning)}* ... There the two are "
-    f"{disagreement(place):.1f} nats apart, more than at any other of the answer's {len(said)} tokens."
-)
+print(f"The answer so far: {loaded.tokenizer.decode(beginning)!r}. There the two are {disagreement(place):.1f}")
+print(f"nats apart, more than at any other of the answer's {len(said)} tokens.")
 
 # %% [markdown]
 # > **Predict before you run.** The base has never heard of Zorbic. Will it be sure of one wrong word, or will its
@@ -125,7 +126,8 @@ def bars(distributions):
     for number, (role, p) in enumerate(distributions.items()):
         places = [i + (number - (len(distributions) - 1) / 2) * width for i in range(len(tokens))]
         hatch, colour = [("", "#1d5fbf"), ("///", "white"), ("xx", "#d8d8d8")][number]
-        axes.bar(places, p[tokens], width, label=role, hatch=hatch, color=colour, edgecolor="black", linewidth=0.8)
+        look = {"hatch": hatch, "color": colour, "edgecolor": "black", "linewidth": 0.8}
+        axes.bar(places, p[tokens], width, label=role, **look)
     axes.set(xlabel="next token", ylabel="probability", ylim=(0, 1.05))
     axes.set_xticks(range(len(tokens)), names)
     axes.legend()
@@ -146,7 +148,7 @@ bars({"base": base, "teacher": teacher})
 # inside a step is the subject of notebook 03.
 
 # %%
-lesson = Settings.from_dict({**settings.to_dict(), "optim": {**settings.to_dict()["optim"], "steps": 150}})
+lesson = replace(settings, optim=replace(settings.optim, steps=150))
 steps = list(sdft(roles, parts.teaching, lesson))
 student = next_token(roles.student, read_by.student, beginning)
 display(Markdown(f"Loss: {steps[0].loss:.2f} nats in the first step, {steps[-1].loss:.2f} in the last."))
