@@ -16,7 +16,7 @@ from workbench.decoding.live import runs_live
 from workbench.decoding.packed import inner_model
 from workbench.models import load
 from workbench.roles import Roles, make_roles
-from workbench.sampling import Choice, Stopped, pad_left, sample
+from workbench.sampling import COUNT_EVERY, Choice, Stopped, pad_left, sample
 from workbench.settings import LoraSettings
 from workbench.training.scorer import Scorer
 from workbench.training.student import completion_logits, model_logits
@@ -64,6 +64,25 @@ def test_greedy_decoding_gives_the_tokens_of_generate(roles: Roles) -> None:
         ours = sample(decoder, PROMPTS, end=frozenset({3, 77}), pad=0, longest=12, choice=Choice(0))
         assert torch.equal(ours.ids * ours.mask, (expected * ours.mask)[:, : ours.ids.shape[1]])
         assert ours.ids.shape[1] == expected.shape[1]
+
+
+@pytest.mark.parametrize("longest", [6, 10])
+def test_rows_that_are_seen_late_to_have_ended_answer_the_same(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    options = {"end": frozenset({3, 20, 21, 22}), "pad": 0, "longest": longest, "rollouts": 4, "seed": 3}
+    streamed: list[tuple[list[int], list[int]]] = []
+    at_once = sample(roles.student_decoder, PROMPTS, **options)
+    monkeypatch.setitem(COUNT_EVERY, "cpu", 4)
+    late = sample(
+        roles.student_decoder, PROMPTS, on_token=lambda r, t: streamed.append((r.tolist(), t.tolist())), **options
+    )
+    assert torch.equal(late.ids, at_once.ids) and torch.equal(late.mask, at_once.mask)
+    told: list[list[int]] = [[] for _ in late.lists()]
+    for rows, tokens in streamed:
+        for row, token in zip(rows, tokens, strict=True):
+            told[row].append(token)
+    assert told == late.lists()
 
 
 @pytest.mark.parametrize("rollouts", [1, 3])
