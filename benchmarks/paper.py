@@ -100,7 +100,7 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
     tasks: list[Task] = []
 
     def add(kind: str, **more: Any) -> None:
-        task = {"kind": kind, "seed": seed, **more}
+        task = {"kind": kind, "seed": seed} | more
         if task not in tasks:
             tasks.append(task)
 
@@ -132,9 +132,12 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
                 both("learn", "toolbox", size=size, weights=weights)
             both("learn", "toolbox")
         elif claim == "in a row":
-            for order in permutations(SKILLS):
-                add("in a row", order=list(order), method="sdft", settings={})
-                add("in a row", order=list(order), method="sft", settings={name: tuned[name] for name in SKILLS})
+            # All six orders, each with a seed of its own, however many seeds the other claims have.
+            for number, order in enumerate(permutations(SKILLS)):
+                for method, chosen in (("sdft", {}), ("sft", {name: tuned[name] for name in SKILLS})):
+                    for keep in (False, True):
+                        row = {"order": list(order), "method": method, "settings": chosen, "keep": keep}
+                        add("in a row", **row, seed=number)
         elif claim == "look-alike":
             add("look-alike")
     return tasks

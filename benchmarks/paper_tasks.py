@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from offline import offline
-from teaching import DATA, data, settings
+from teaching import DATA, as_keep, data, settings
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench import (
@@ -64,11 +64,20 @@ METHODS: dict[str, Callable[..., Iterator[Any]]] = {
 _right = get_scorer("contains")
 
 
-def teach(method: str, loaded: LoadedModel, rows: Sequence[Demonstration], seed: int, **changes: Any) -> Roles:
-    """A fresh adapter on `loaded`, taught these rows."""
+def teach(
+    method: str,
+    loaded: LoadedModel,
+    rows: Sequence[Demonstration],
+    seed: int,
+    keep: Sequence[Demonstration] = (),
+    origin: LoadedModel | None = None,
+    **changes: Any,
+) -> Roles:
+    """A fresh adapter on `loaded`, taught these rows; `origin` is the model before any lesson."""
     chosen = settings(seed, **{**OURS, **changes})
-    roles = make_roles(loaded, chosen.lora, seed)
-    for _ in METHODS[method](roles, rows, chosen):
+    roles = make_roles(loaded, chosen.lora, seed, origin)
+    more = {"keep": keep} if keep else {}
+    for _ in METHODS[method](roles, rows, chosen, **more):
         pass
     return roles
 
@@ -175,6 +184,9 @@ def near(text: str, wanted: str) -> bool:
 def row_of_skills(task: Task) -> Figures:
     """Skills one after the other, each on the model that has learned the ones before; all measured after each.
 
+    With `keep`, the questions of the skills before are keep rows of the next lesson, and SDFT's teacher is the model
+    as it was before any lesson, as `workbench teach --on RUN --keep FILE` has it.
+
     `skill` has a list by set: its score after each lesson from its own on. `lost` is the most that any set fell from
     its score right after its own lesson to the end.
     """
@@ -184,7 +196,12 @@ def row_of_skills(task: Task) -> Figures:
     roles: Roles | None = None
     for name in task["order"]:
         loaded = merge(roles) if roles else loaded
-        roles = teach(task["method"], loaded, parts[name].teaching, seed, **task["settings"].get(name, {}))
+        chosen = dict(task["settings"].get(name, {}))
+        keep = [row for met in skill for row in as_keep(parts[met].teaching)] if task["keep"] else []
+        origin = load(POCKET) if keep and task["method"] == "sdft" else None
+        if origin is not None:
+            chosen["teacher"] = "original"
+        roles = teach(task["method"], loaded, parts[name].teaching, seed, keep, origin, **chosen)
         skill[name] = []
         for met in skill:
             skill[met].append(share_on(roles.student_decoder, loaded, parts[met].held_out))
