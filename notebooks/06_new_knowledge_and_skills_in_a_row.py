@@ -262,8 +262,7 @@ if MODEL == POCKET:
 # found the same need: with LoRA, one replication saw SDFT's protection gone after the second task.
 #
 # The hard case is two skills that look alike. Taught Zorbic, then a second language, the pocket loses all of the first; with keep
-# rows nothing of it is lost and the second is learned less well (0.87 in place of 0.98): the table in the
-# [README](../README.md), one seed.
+# rows nothing of it is lost, and the second is learned as well as without: the table in the [README](../README.md).
 #
 # ## Exercises
 #
