@@ -307,8 +307,14 @@ def test_an_adapter_for_another_base_is_refused(
 
     other = load(str(tiny.save(tmp_path / "other", hidden_size=32)))
     folder = Path(taught["run"]) / "adapter"
-    with pytest.raises(InputError, match="is for another model"):
+    with pytest.raises(InputError, match="is another model"):
         check_adapter(folder, other)
+    config = folder / "adapter_config.json"
+    says = config.read_text()
+    config.write_text(json.dumps(json.loads(says) | {"base_model_name_or_path": other.name}))
+    with pytest.raises(InputError, match="is for another model"):  # whatever it says, it does not fit
+        check_adapter(folder, other)
+    config.write_text(says)
     tensors = load_file(folder / "adapter_model.safetensors")
     name = next(iter(tensors))
     tensors[name][0, 0] = float("inf")
