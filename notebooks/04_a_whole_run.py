@@ -280,8 +280,8 @@ assert steps[-1].entropy < steps[0].entropy and steps[-1].loss < steps[0].loss
 assert strictly[0] == 100 and strictly[5] < 30 and min(loosely) < 60
 if MODEL == POCKET:
     assert check.verdict == "ready" and check.base.value < 0.1
-    assert measured[-1].skill.value >= 0.85, measured[-1]
-    assert measured[-1].retention.value >= 0.85, measured[-1]
+    assert measured[-1].skill.value >= 0.75, measured[-1]
+    assert measured[-1].retention.value >= 0.75, measured[-1]
     assert sum(last.divergence) < sum(first.divergence) / 2
 
 # %% [markdown]
