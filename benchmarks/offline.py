@@ -25,10 +25,11 @@ from workbench import (
     sequence_mean,
     skip_first,
 )
+from workbench.decoding.head import Predictions
 from workbench.prompts import PromptTokens
 from workbench.sampling import pad_left, pad_right
 from workbench.training.batches import make_plan
-from workbench.training.sdft import compare
+from workbench.training.comparing import compare
 
 
 def teacher_answers(roles: Roles, rows: Sequence[PromptTokens], settings: Settings) -> dict[tuple[int, ...], list[int]]:
@@ -66,7 +67,8 @@ def offline(
         answers = Completions(prompt_ids, prompt_mask, ids, mask)
         student = completion_logits(roles, answers)
         if follow == "distil":
-            per_token = compare(student, teacher.logits([row.teacher for row in rows], answers), settings)
+            taught = teacher.logits([row.teacher for row in rows], answers)
+            per_token = compare(Predictions(student, None), Predictions(taught, None), mask, settings).per_token
         else:
             per_token = F.cross_entropy(student.transpose(1, 2), ids, reduction="none")
         state.update(sequence_mean(per_token, skip_first(mask, settings.divergence.skip_tokens)))

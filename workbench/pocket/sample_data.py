@@ -28,10 +28,10 @@ PELAN = languages.make("Pelan", 102, noun_first=False)
 _TOOLS = (
     ("glim", "brighten", 0),
     ("hoist", "lift", 1),
-    ("swapto", "exchange", 2),
+    ("barter", "exchange", 2),
     ("seek", "look for", 3),
     ("hold_for", "keep", 4),
-    ("ring", "ring", 5),
+    ("phone", "ring", 5),
     ("cool", "chill", 0),
     ("pile", "stack", 1),
     ("mend", "mend", 3),
