@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-import torch.nn.functional as F
-
 from workbench import (
     Choice,
     Completions,
@@ -20,16 +18,15 @@ from workbench import (
     Scorer,
     Settings,
     TrainingState,
-    completion_logits,
     sample,
     sequence_mean,
     skip_first,
 )
-from workbench.decoding.head import Predictions
 from workbench.prompts import PromptTokens
 from workbench.sampling import pad_left, pad_right
 from workbench.training.batches import make_plan
-from workbench.training.comparing import compare
+from workbench.training.comparing import compare, say
+from workbench.training.student import completion_predictions
 
 
 def teacher_answers(roles: Roles, rows: Sequence[PromptTokens], settings: Settings) -> dict[tuple[int, ...], list[int]]:
@@ -57,7 +54,8 @@ def offline(
     """Teach `roles.student` from the teacher's samples; yields the number of each step taken."""
     plan = make_plan(roles, demonstrations, (), settings)
     pad = roles.loaded.pad
-    teacher = Scorer(roles.base_decoder, pad=pad, frozen_prompts=[row.teacher for row in plan.teaching])
+    frozen = [row.teacher for row in plan.teaching]
+    teacher = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=frozen)
     said = teacher_answers(roles, plan.teaching, settings)
     state = TrainingState.begin(roles, settings)
     while state.step < settings.optim.steps:
@@ -65,11 +63,12 @@ def offline(
         prompt_ids, prompt_mask = pad_left([row.student for row in rows], pad)
         ids, mask = pad_right([said[row.teacher] for row in rows], pad)
         answers = Completions(prompt_ids, prompt_mask, ids, mask)
-        student = completion_logits(roles, answers)
+        student = completion_predictions(roles, answers)
         if follow == "distil":
-            taught = teacher.logits([row.teacher for row in rows], answers)
-            per_token = compare(Predictions(student, None), Predictions(taught, None), mask, settings).per_token
+            found = compare(student, teacher.predict([row.teacher for row in rows], answers), mask, settings)
         else:
-            per_token = F.cross_entropy(student.transpose(1, 2), ids, reduction="none")
-        state.update(sequence_mean(per_token, skip_first(mask, settings.divergence.skip_tokens)))
+            found = say(student, ids, mask)
+        loss = sequence_mean(found.per_token, skip_first(mask, settings.divergence.skip_tokens))
+        state.accumulate(loss)
+        state.update(float(loss.detach()))
         yield state.step

@@ -3,7 +3,8 @@
 Every claim of Shenfeld, Damani, Hübotter and Agrawal (arXiv 2601.19897) that the bundled model can be asked about,
 measured on it; docs/paper.md tells what came out. Each finished task is a line of benchmarks/results/paper.jsonl,
 written as it finishes: a run that is stopped goes on where it was, and a task that is in the file with the same
-settings and code is not run again. SFT's settings are chosen on a validation split first, by a sweep that is kept too.
+settings and code is not run again. Each method's settings are chosen on a validation split first, set by set, by the
+same sweep for all, which is kept too.
 
     --report     run nothing; draw table and plots from the results
     --list       say which tasks there are and which are done
@@ -26,20 +27,23 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from paper_claims import CLAIMS, judge, table
+from paper_claims import CLAIMS, FOLLOWED, OFFLINE, judge, table
 from paper_tasks import POCKETS_AT, SKILLS, Task, perform
 from teaching import machine, say
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "paper.jsonl"
 POCKETS = Path(__file__).parent / "pockets"
-SIZES = {"weak": "--heads 2 --layers 2 --tokens 2.5", "middle": "--heads 4 --layers 3 --tokens 6"}
-SWEEP: tuple[dict[str, Any], ...] = (
-    {"lr": 5e-4},
-    {"lr": 1e-3},
-    {"lr": 2e-3},
+SIZES = {"weak": "--heads 4 --layers 3 --tokens 6", "middle": "--heads 4 --layers 4 --tokens 8"}
+BOTH = ("sdft", "sft")
+SWEEP: tuple[dict[str, Any], ...] = tuple(
+    {"lr": lr} | where for where in ({}, {"targets": "all-linear"}) for lr in (1e-3, 2e-3, 5e-3)
 )
-"""SFT's learning rates; all else is as for SDFT, so that both see the same rows equally often."""
+"""Learning rates, with the adapter on the pocket's default layers and on all: from the gentlest on. All else is the
+same for all methods, so that they see the same rows equally often."""
+
+Tuned = dict[str, dict[str, dict[str, Any]]]
+"""The settings that did best, by set and by method."""
 
 _DECIDES = ("workbench/*.py", "workbench/training/*.py", "workbench/decoding/*.py", "workbench/evaluation/*.py")
 _DECIDES += ("benchmarks/paper_tasks.py", "benchmarks/offline.py", "sample_data/*.jsonl")
@@ -78,25 +82,35 @@ def left_to_do(tasks: Iterable[Task], results: Sequence[dict[str, Any]], code: s
     return [task for task in tasks if json.dumps(task, sort_keys=True) not in done]
 
 
-def tuning(sets: Iterable[str]) -> list[Task]:
-    """SFT's sweep on these sets."""
-    return [{"kind": "tune", "set": name, "settings": chosen} for name in sets for chosen in SWEEP]
+def tuning(needed: Iterable[tuple[str, str]]) -> list[Task]:
+    """The sweep of these (set, method) pairs."""
+    swept = [(name, method, chosen) for name, method in needed for chosen in SWEEP]
+    return [{"kind": "tune", "set": name, "method": method, "settings": chosen} for name, method, chosen in swept]
 
 
-def best(results: Sequence[dict[str, Any]], code: str) -> dict[str, dict[str, Any]]:
-    """SFT's best settings by set; of equals the one with the lower learning rate, which forgets less."""
-    found: dict[str, dict[str, Any]] = {}
-    order = [json.dumps(chosen) for chosen in SWEEP]
-    for name in (*SKILLS, "events"):
-        runs = [r for r in results if r["task"]["kind"] == "tune" and r["task"]["set"] == name and r["code"] == code]
-        if len(runs) >= len(SWEEP):
-            top = max(runs, key=lambda r: (r["figures"]["validation"], -order.index(json.dumps(r["task"]["settings"]))))
-            found[name] = top["task"]["settings"]
+def best(results: Sequence[dict[str, Any]], code: str) -> Tuned:
+    """The best settings of each set and method whose sweep is complete; of equals the gentlest.
+
+    Best is the sum of what is learned and what is kept: a learner that goes on needs both.
+    """
+    lines = [r for r in results if r["task"]["kind"] == "tune" and r["code"] == code]
+    swept: dict[tuple[str, str], dict[int, float]] = {}
+    for line in lines:
+        task, figures = line["task"], line["figures"]
+        scores = swept.setdefault((task["set"], task["method"]), {})
+        scores[SWEEP.index(task["settings"])] = round(figures["validation"] + figures["retention"], 4)
+    found: Tuned = {}
+    for (name, method), scores in swept.items():
+        if len(scores) == len(SWEEP):
+            found.setdefault(name, {})[method] = SWEEP[min(scores, key=lambda i: (-scores[i], i))]
     return found
 
 
-def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], sizes: dict[str, str]) -> list[Task]:
-    """One seed's tasks for these claims. Tasks that several claims need are there once."""
+def design(claims: Sequence[str], seed: int, tuned: Tuned, sizes: dict[str, str]) -> list[Task]:
+    """One seed's tasks for these claims. Tasks that several claims need are there once.
+
+    A task that differs from the plain run of its method by more than its seed says so in `variant`.
+    """
     tasks: list[Task] = []
 
     def add(kind: str, **more: Any) -> None:
@@ -105,8 +119,8 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
             tasks.append(task)
 
     def both(kind: str, set: str, **more: Any) -> None:
-        add(kind, set=set, method="sdft", settings={}, **more)
-        add(kind, set=set, method="sft", settings=tuned[set], **more)
+        for method in BOTH:
+            add(kind, set=set, method=method, settings=tuned[set][method], **more)
 
     for claim in claims:
         if claim in ("learns", "keeps"):
@@ -117,16 +131,18 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
         elif claim == "teachers":
             both("learn", "quiz")
             for teacher in ("ema", "live"):
-                add("learn", set="quiz", method="sdft", settings={"teacher": teacher})
+                chosen = tuned["quiz"]["sdft"] | {"teacher": teacher}
+                add("learn", set="quiz", method="sdft", settings=chosen, variant=teacher)
         elif claim == "on-policy":
-            both("learn", "quiz")
-            for method in ("offline distillation", "sft on teacher samples"):
-                add("learn", set="quiz", method=method, settings={})
+            for name in FOLLOWED:
+                for method in ("sdft", *OFFLINE):
+                    add("learn", set=name, method=method, settings=tuned[name][method])
         elif claim == "cost":
             add("cost", set="quiz", settings={})
         elif claim == "skip":
             for skipped in (0, 3):
-                add("leak", set="toolbox", method="sdft", settings={"skip_tokens": skipped})
+                chosen = {"lr": 2e-3, "skip_tokens": skipped}
+                add("leak", set="zorbic", method="sdft", settings=chosen, variant=f"skip {skipped}")
         elif claim == "sizes":
             for size, weights in sizes.items():
                 both("learn", "toolbox", size=size, weights=weights)
@@ -134,7 +150,8 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
         elif claim == "in a row":
             # All six orders, each with a seed of its own, however many seeds the other claims have.
             for number, order in enumerate(permutations(SKILLS)):
-                for method, chosen in (("sdft", {}), ("sft", {name: tuned[name] for name in SKILLS})):
+                for method in BOTH:
+                    chosen = {name: tuned[name][method] for name in SKILLS}
                     for keep in (False, True):
                         row = {"order": list(order), "method": method, "settings": chosen, "keep": keep}
                         add("in a row", **row, seed=number)
@@ -143,15 +160,15 @@ def design(claims: Sequence[str], seed: int, tuned: dict[str, dict[str, Any]], s
     return tasks
 
 
-def sets_of(claims: Sequence[str]) -> list[str]:
-    """The sets on which these claims need SFT's settings."""
-    needed: dict[str, None] = {}
+def needs(claims: Sequence[str]) -> list[tuple[str, str]]:
+    """The (set, method) pairs for which these claims need settings."""
+    sets = {"knowledge": ["events"], "teachers": ["quiz"], "sizes": ["toolbox"]}
+    sets |= dict.fromkeys(("learns", "keeps", "in a row"), list(SKILLS))
+    needed: dict[tuple[str, str], None] = {}
     for claim in claims:
-        if claim in ("learns", "keeps", "in a row"):
-            needed |= dict.fromkeys(SKILLS)
-        needed |= dict.fromkeys(
-            {"knowledge": ["events"], "teachers": ["quiz"], "on-policy": ["quiz"], "sizes": ["toolbox"]}.get(claim, [])
-        )
+        needed |= dict.fromkeys((name, method) for name in sets.get(claim, []) for method in BOTH)
+        if claim == "on-policy":
+            needed |= dict.fromkeys((name, method) for name in FOLLOWED for method in ("sdft", *OFFLINE))
     return list(needed)
 
 
@@ -200,11 +217,11 @@ def main() -> None:
     code = code_version()
     if not options.report:
         if not options.list:
-            run(tuning(sets_of(options.claim)), options.results, code, options.jobs)
+            run(tuning(needs(options.claim)), options.results, code, options.jobs)
         tuned = best(read_results(options.results), code)
-        missing = [name for name in sets_of(options.claim) if name not in tuned]
+        missing = [f"{method} on {name}" for name, method in needs(options.claim) if method not in tuned.get(name, {})]
         if missing:
-            raise SystemExit(f"SFT is not tuned on {', '.join(missing)} yet; run without --list first.")
+            raise SystemExit(f"Not tuned yet: {', '.join(missing)}. Run without --list first.")
         tasks = [task for seed in range(options.seeds) for task in design(options.claim, seed, tuned, sizes)]
         # A task that several seeds or claims ask for is run once.
         tasks = list({json.dumps(task): task for task in tasks}.values())

@@ -23,6 +23,8 @@ from typing import Any
 
 Line = dict[str, Any]
 SKILLS = ("quiz", "toolbox", "remedies")
+FOLLOWED = ("quiz", "zorbic")
+OFFLINE = ("offline distillation", "sft on teacher samples")
 ENOUGH = 3
 LIMIT = 0.05
 """Skills in a row may lose this much."""
@@ -114,7 +116,7 @@ class Results:
         return [Comparison(what, a, b)] if a and b else []
 
 
-PLAIN = {"settings": {}, "size": None}
+PLAIN = {"variant": None, "size": None}
 """Of a task of SDFT as it is everywhere, on the bundled pocket."""
 
 
@@ -182,11 +184,12 @@ def sizes(results: Results) -> list[Comparison]:
 def on_policy(results: Results) -> list[Comparison]:
     """SDFT above the same teacher followed on its own samples, in skill and in retention."""
     found = []
-    for figure in ("skill", "retention"):
-        for method in ("offline distillation", "sft on teacher samples"):
-            ours = {"name": "SDFT", "set": "quiz", "method": "sdft", **PLAIN}
-            other = {"name": method, "set": "quiz", "method": method}
-            found += results.compare(f"{figure}, against {method}", figure, "learn", ours, other)
+    for name in FOLLOWED:
+        for figure in ("skill", "retention"):
+            for method in OFFLINE:
+                ours = {"name": "SDFT", "set": name, "method": "sdft", **PLAIN}
+                other = {"name": method, "set": name, "method": method}
+                found += results.compare(f"{name}, {figure}, against {method}", figure, "learn", ours, other)
     return found
 
 
@@ -210,7 +213,7 @@ def teachers(results: Results) -> list[Comparison]:
                 "set": "quiz",
                 "method": "sdft",
                 "size": None,
-                "settings": {} if kind == "base" else {"teacher": kind},
+                "variant": None if kind == "base" else kind,
             }
             for kind in (better, other)
         ]
@@ -225,7 +228,7 @@ def skip(results: Results) -> list[Comparison]:
     """
     if any(r["figures"]["teacher leaked"] < LEAKS for r in results.select("leak")):
         return []
-    sides = [{"name": f"skip {n}", "settings": {"skip_tokens": n}} for n in (0, 3)]
+    sides = [{"name": f"skip {n}", "variant": f"skip {n}"} for n in (0, 3)]
     return results.compare("answers with the preface: more without skipping", "leaked", "leak", *sides)
 
 
@@ -236,7 +239,7 @@ CLAIMS: dict[str, tuple[str, Callable[[Results], list[Comparison]], int]] = {
     "in a row": ("skills in a row without regression", in_a_row, 4),
     "look-alike": ("the hard case: two look-alike languages", look_alike, 1),
     "sizes": ("stronger teacher, better student", sizes, 3),
-    "on-policy": ("needs on-policy samples", on_policy, 4),
+    "on-policy": ("needs on-policy samples", on_policy, 8),
     "cost": ("2.5 times the operations, 4 times the time", cost, 2),
     "teachers": ("EMA, frozen, live teacher", teachers, 3),
     "skip": ("skipping the first tokens removes the preface", skip, 1),
@@ -277,7 +280,7 @@ def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[d
 
 
 def _plain(line: Line) -> bool:
-    return line["task"]["method"] == "sdft" and line["task"]["settings"] == {}
+    return line["task"]["method"] == "sdft" and "variant" not in line["task"]
 
 
 def _used(results: Results, name: str) -> list[Line]:
@@ -293,13 +296,12 @@ def _used(results: Results, name: str) -> list[Line]:
     if name == "sizes":
         return [r for r in lines if r["task"]["set"] == "toolbox"]
     if name in ("teachers", "on-policy"):
-        offline = ("offline distillation", "sft on teacher samples")
-        mine = [r for r in lines if r["task"]["set"] == "quiz" and "size" not in r["task"]]
+        mine = [r for r in lines if r["task"]["set"] in FOLLOWED and "size" not in r["task"]]
         if name == "on-policy":
-            return [r for r in mine if r["task"]["method"] in offline or _plain(r)]
-        return [r for r in mine if r["task"]["method"] == "sdft"]
+            return [r for r in mine if r["task"]["method"] in OFFLINE or _plain(r)]
+        return [r for r in mine if r["task"]["method"] == "sdft" and r["task"]["set"] == "quiz"]
     if name in ("learns", "keeps"):
-        mine = [r for r in lines if "size" not in r["task"]]
+        mine = [r for r in lines if "size" not in r["task"] and r["task"]["set"] in SKILLS]
         return [r for r in mine if r["task"]["method"] == "sft" or _plain(r)]
     return lines
 

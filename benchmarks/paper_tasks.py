@@ -45,8 +45,12 @@ Task = dict[str, Any]
 Figures = dict[str, Any]
 
 SKILLS = ("quiz", "toolbox", "remedies")
-OURS: dict[str, Any] = {"batch": 16, "steps": 200, "lr": 1e-3}
-"""SDFT's settings in every claim, on every set: chosen once (docs/paper.md says how), never per set."""
+BUDGET: dict[str, Any] = {"batch": 16, "steps": 200}
+"""Of every run of every method; learning rate and layers come with the task."""
+
+KEEPING: dict[str, Any] = {"keep_share": 0.375, "steps": 300}
+"""Where keep rows ride along they take six rows of a batch of 16, and a lesson is longer, so that the set is met as
+often as without them."""
 
 POCKETS_AT = "PAPER_POCKETS"
 """The environment variable that says where the smaller pockets are."""
@@ -74,7 +78,7 @@ def teach(
     **changes: Any,
 ) -> Roles:
     """A fresh adapter on `loaded`, taught these rows; `origin` is the model before any lesson."""
-    chosen = settings(seed, **{**OURS, **changes})
+    chosen = settings(seed, **{**BUDGET, **changes})
     roles = make_roles(loaded, chosen.lora, seed, origin)
     more = {"keep": keep} if keep else {}
     for _ in METHODS[method](roles, rows, chosen, **more):
@@ -131,14 +135,17 @@ def learn(task: Task) -> Figures:
 
 
 def tune(task: Task) -> Figures:
-    """SFT with these settings on part of seed 0's teaching rows, scored on the rest of them; seed 0's held-out rows
-    stay unseen. Of the events, on direct questions alone.
+    """A method with these settings on part of seed 0's teaching rows, scored on the rest of them; seed 0's held-out
+    rows stay unseen. Of the events, on direct questions alone.
     """
     outer = events_split() if task["set"] == "events" else data(task["set"], 0)
     inner = split(outer.teaching, held_out=0.25, seed=0)
     taught = outer.teaching if task["set"] == "events" else inner.teaching
-    roles = teach("sft", load(POCKET), taught, 0, **task["settings"])
-    return {"validation": share_on(roles.student_decoder, roles.loaded, inner.held_out)}
+    roles = teach(task["method"], load(POCKET), taught, 0, **task["settings"])
+    return {
+        "validation": share_on(roles.student_decoder, roles.loaded, inner.held_out),
+        "retention": retention(roles),
+    }
 
 
 def events_split() -> Split:
@@ -199,6 +206,8 @@ def row_of_skills(task: Task) -> Figures:
         chosen = dict(task["settings"].get(name, {}))
         keep = [row for met in skill for row in as_keep(parts[met].teaching)] if task["keep"] else []
         origin = load(POCKET) if keep and task["method"] == "sdft" else None
+        if keep:
+            chosen |= KEEPING
         if origin is not None:
             chosen["teacher"] = "original"
         roles = teach(task["method"], loaded, parts[name].teaching, seed, keep, origin, **chosen)
@@ -226,7 +235,7 @@ def cost(task: Task) -> Figures:
     parts = data(task["set"], task["seed"])
     found: Figures = {}
     for method in ("sdft", "sft"):
-        chosen = settings(task["seed"], **{**OURS, **task["settings"], "steps": 24})
+        chosen = settings(task["seed"], **{**BUDGET, **task["settings"], "steps": 24})
         roles = make_roles(load(POCKET), chosen.lora, task["seed"])
         steps = METHODS[method](roles, parts.teaching, chosen)
         seconds, operations = [], []
@@ -274,7 +283,7 @@ def leaky_model() -> LoadedModel:
     loaded = load(POCKET)
     prompts = Prompts(loaded.tokenizer)
     rows: list[Demonstration] = []
-    for name in ("zorbic", "remedies", "quiz"):
+    for name in ("pelan", "remedies", "quiz"):
         part = read(DATA / f"{name}.jsonl").rows[:80]
         shown = [prompts.teacher_messages(row)[-1]["content"] for row in part]
         plain = [prompts.student_messages(row)[-1]["content"] for row in part]
@@ -285,7 +294,7 @@ def leaky_model() -> LoadedModel:
                 Demonstration(row.prompt, f"{PREFACE} {text}" if said else text)
                 for row, text in zip(asked_rows, texts, strict=True)
             ]
-    return merge(teach("sft", loaded, rows, 0, lr=1e-3, steps=100))
+    return merge(teach("sft", loaded, rows, 0, lr=2e-3, steps=150))
 
 
 def lookalike(task: Task) -> Figures:

@@ -12,11 +12,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import paper_tasks  # noqa: E402
 from paper import best, code_version, design, left_to_do, main, read_results, tuning  # noqa: E402
 from paper_claims import CLAIMS, Comparison, Group, judge, table, verdict  # noqa: E402
 from paper_plots import BEGINS, ENDS, with_table  # noqa: E402
 
-SWEPT = {"quiz": {"lr": 5e-4}, "toolbox": {"lr": 5e-4}, "remedies": {"lr": 2e-3}, "events": {"lr": 1e-3}}
+SETS = ("quiz", "toolbox", "remedies", "events")
+TUNED = {name: {"sdft": {"lr": 1e-3}, "sft": {"lr": 5e-3, "targets": "all-linear"}} for name in SETS}
 
 
 def group(*values: float, seeds: int = 3) -> Group:
@@ -62,10 +64,10 @@ def made_up(code: str = "c1") -> list[dict[str, Any]]:
     """Three seeds of hand-made results: SDFT learns two sets clearly better, and one as well."""
     lines = []
     for seed in range(3):
-        for task in design(["learns", "teachers"], seed, SWEPT, {}):
+        for task in design(["learns", "teachers"], seed, TUNED, {}):
             sdft = task["method"] == "sdft"
             skill = 0.9 if sdft or task["set"] == "remedies" else 0.5
-            if task["settings"] == {"teacher": "live"}:
+            if task.get("variant") == "live":
                 skill = 0.2
             figures = {"skill": skill + seed / 100, "retention": 0.95 if sdft else 0.6, "seconds": 2.0}
             lines.append({"task": task, "figures": figures, "code": code})
@@ -104,7 +106,7 @@ def test_skipping_is_judged_only_where_the_teacher_has_something_to_leak(teacher
             "code": "c",
         }
         for seed in range(3)
-        for task in design(["skip"], seed, SWEPT, {})
+        for task in design(["skip"], seed, TUNED, {})
     ]
     assert judge(lines, ["skip"])[0]["holds"] == holds
 
@@ -114,7 +116,7 @@ def test_results_of_other_code_do_not_count() -> None:
 
 
 def test_a_task_is_run_again_only_if_its_settings_or_the_code_changed(tmp_path: Path) -> None:
-    tasks = design(["learns"], 0, SWEPT, {})
+    tasks = design(["learns"], 0, TUNED, {})
     file = tmp_path / "results.jsonl"
     lines = [{"task": task, "figures": {}, "code": "c1"} for task in tasks[:4]]
     # The last line is what a process leaves that was stopped while it wrote.
@@ -123,23 +125,58 @@ def test_a_task_is_run_again_only_if_its_settings_or_the_code_changed(tmp_path: 
     assert len(results) == 4
     assert left_to_do(tasks, results, "c1") == tasks[4:]
     assert left_to_do(tasks, results, "c2") == tasks
-    swept = {**SWEPT, "quiz": {"lr": 2e-3}}
-    changed = design(["learns"], 0, swept, {})
-    assert [t["set"] for t in left_to_do(changed, results, "c1") if t not in tasks[4:]] == ["quiz"]
+    other = {**TUNED, "quiz": {**TUNED["quiz"], "sft": {"lr": 2e-3}}}
+    changed = design(["learns"], 0, other, {})
+    again = [t for t in left_to_do(changed, results, "c1") if t not in tasks[4:]]
+    assert [(t["set"], t["method"]) for t in again] == [("quiz", "sft")]
 
 
 def test_claims_share_their_tasks_and_all_six_orders_are_taken() -> None:
-    assert design(["learns", "keeps"], 0, SWEPT, {}) == design(["learns"], 0, SWEPT, {})
-    orders = {tuple(t["order"]) for t in design(["in a row"], 0, SWEPT, {}) if t["method"] == "sdft"}
+    assert design(["learns", "keeps"], 0, TUNED, {}) == design(["learns"], 0, TUNED, {})
+    orders = {tuple(t["order"]) for t in design(["in a row"], 0, TUNED, {}) if t["method"] == "sdft"}
     assert len(orders) == 6
 
 
-def test_sft_takes_the_settings_that_did_best_and_of_equals_the_gentlest() -> None:
-    tasks = tuning(["quiz"])
-    scores = [0.5, 0.7, 0.7]
-    lines = [{"task": task, "figures": {"validation": s}, "code": "c"} for task, s in zip(tasks, scores, strict=True)]
-    assert best(lines, "c") == {"quiz": tasks[1]["settings"]}
-    assert best(lines[:2], "c") == {}
+def test_each_method_takes_the_settings_that_learn_and_keep_most_and_of_equals_the_gentlest() -> None:
+    tasks = tuning([("quiz", "sdft"), ("quiz", "sft")])
+    found = [(0.5, 1), (0.7, 1), (0.8, 0.9), (0.1, 1), (0.9, 0.5), (0.7, 0.9)] + [(0.1, 1)] * 4 + [(0.4, 0.8), (0.9, 0)]
+    lines = [
+        {"task": task, "figures": {"validation": skill, "retention": kept}, "code": "c"}
+        for task, (skill, kept) in zip(tasks, found, strict=True)
+    ]
+    assert best(lines, "c") == {"quiz": {"sdft": {"lr": 2e-3}, "sft": {"lr": 2e-3, "targets": "all-linear"}}}
+    assert best(lines[::-1], "c") == best(lines, "c")
+    assert best(lines[:-1], "c") == {"quiz": {"sdft": {"lr": 2e-3}}} and best(lines, "other") == {}
+
+
+@pytest.mark.parametrize("method", ["offline distillation", "sft on teacher samples"])
+def test_offline_methods_teach(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(paper_tasks.BUDGET, "steps", 25)
+    rows = paper_tasks.data("zorbic", 0).teaching[:16]
+    roles = paper_tasks.teach(method, paper_tasks.load("pocket"), rows, 0, lr=5e-3)
+    assert paper_tasks.share_on(roles.student_decoder, roles.loaded, rows) > 0.3
+
+
+def test_every_kind_of_task_runs_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for budget in (paper_tasks.BUDGET, paper_tasks.KEEPING):
+        monkeypatch.setitem(budget, "steps", 2)
+    found = {}
+    for task in (
+        {"kind": "tune", "set": "events", "method": "sdft", "settings": {"lr": 1e-3}},
+        {"kind": "learn", "set": "quiz", "method": "offline distillation", "settings": {"lr": 1e-3}, "seed": 0},
+        {"kind": "learn", "set": "quiz", "method": "sft on teacher samples", "settings": {"lr": 1e-3}, "seed": 0},
+        {"kind": "learn", "set": "quiz", "method": "sft", "settings": {"targets": "all-linear"}, "seed": 0},
+        {"kind": "knowledge", "set": "events", "method": "sft", "settings": {}, "seed": 0},
+        {"kind": "in a row", "order": ["quiz", "remedies"], "method": "sdft", "settings": {}, "keep": True, "seed": 0},
+    ):
+        found[task["kind"], task.get("method")] = paper_tasks.KINDS[str(task["kind"])](task)
+    assert found["learn", "offline distillation"]["retention"] > 0.95
+    assert found["learn", "sft on teacher samples"]["retention"] > 0.95
+    assert found["knowledge", "sft"]["teacher indirect"] > 0.9
+    assert {name: len(scores) for name, scores in found["in a row", "sdft"]["skill"].items()} == {
+        "quiz": 2,
+        "remedies": 1,
+    }
 
 
 def test_the_version_of_the_code_changes_with_a_file_that_decides(tmp_path: Path) -> None:
