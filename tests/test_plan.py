@@ -134,3 +134,28 @@ def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(
     # Whoever goes on with it goes on with as few at a time.
     assert session_module.Session(run)._work() == Execution(micro_batch=2)
     assert json.loads((run.path / "config.json").read_text())["execution"]["micro_batch"] == 4
+
+
+def test_a_network_that_is_not_there_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    from workbench.commands import plan
+
+    asked, downloads = [], []
+
+    def model_info(self: Any, name: str, **_: Any) -> None:
+        asked.append(name)
+        raise OSError("no network")
+
+    def download(name: str, file: str, **how: Any) -> str:
+        downloads.append(how)
+        raise FileNotFoundError(file)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert plan.config_of(NAME)[1] == "by its published config.json, which comes with the workbench"
+    with pytest.raises(InputError, match="The config.json of no/such cannot be had"):
+        plan.config_of("no/such")
+    assert asked == [NAME, "no/such"]
+    # A download that may use the network would try it six times.
+    assert downloads == [{"local_files_only": True}] * 2

@@ -14,6 +14,8 @@ from workbench.memory import BYTES, count, gigabytes, machine, read_shape
 from workbench.planning import KNOWN, fit, refusal
 from workbench.pocket import WEIGHTS
 
+_HUB_SECONDS = 5
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -88,11 +90,10 @@ def config_of(name: str) -> tuple[Any, str]:
         if not isinstance(values, dict):
             raise InputError(f"{name}'s config.json is not an object.", "Download the model again.")
         return values, "its config.json is in this folder"
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        path = hf_hub_download(name, "config.json", etag_timeout=5)
+        path = _config_of_the_hub(name)
         return json.loads(Path(path).read_text(encoding="utf-8")), "by its config.json on the hub"
     except HFValidationError as error:
         raise InputError(f"{name!r} is no model's name and no folder.", "Check the spelling.") from error
@@ -103,3 +104,20 @@ def config_of(name: str) -> tuple[Any, str]:
             f"The config.json of {name} cannot be had ({type(error).__name__}).",
             "Check the name and the network; without one, name a folder or " + ", ".join(KNOWN) + ".",
         ) from error
+
+
+def _config_of_the_hub(name: str) -> str:
+    """The path of a hub model's config.json, downloaded or from an earlier download.
+
+    The hub is asked once: a download alone tries a network that is not there six times, over 24 seconds.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi().model_info(name, timeout=_HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError):
+        raise
+    except Exception:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the file
+        return hf_hub_download(name, "config.json", local_files_only=True)
+    return hf_hub_download(name, "config.json", etag_timeout=_HUB_SECONDS)
