@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -16,6 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
 
 from workbench import (
     POCKET,
@@ -42,6 +46,14 @@ from workbench.runs.session import versions
 
 DATA = Path(__file__).parent.parent / "sample_data"
 Method = Callable[..., Iterator[Step]]
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _onednn_flops(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        """PyTorch's counter knows no products of oneDNN, which workbench.decoding.products takes."""
+        return 2 * math.prod(x) * weight[0]
 
 
 @dataclass(frozen=True)

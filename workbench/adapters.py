@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workbench import quantised
 from workbench.errors import InputError
-from workbench.models import LoadedModel, weights_mark
+from workbench.models import LoadedModel, quiet, weights_mark
 from workbench.roles import Roles
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -158,7 +158,8 @@ def merge_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
     if quantised.is_quantised(loaded.model):
         _lay_beside(loaded.model, folder)
         return loaded
-    merged: Any = PeftModel.from_pretrained(loaded.model, str(folder)).merge_and_unload()
+    with quiet():
+        merged: Any = PeftModel.from_pretrained(loaded.model, str(folder)).merge_and_unload()
     merged.requires_grad_(False)
     merged.eval()
     return replace(loaded, model=merged)
