@@ -108,9 +108,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
 
     made = []
 
-    class Impatient(conduct._Interrupt):
-        def __init__(self) -> None:
-            super().__init__()
+    class Impatient(conduct.Interrupt):
+        def __init__(self, words: str) -> None:
+            super().__init__(words)
             self.questions = 0
             made.append(self)
 
@@ -119,7 +119,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
             return self.questions > 25
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conduct, "_Interrupt", Impatient)
+        patch.setattr(conduct, "Interrupt", Impatient)
         status, stopped, said = call(
             capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs",
             "--name", "stopped", *QUICK,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +14,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
+from tests.command import call
 from workbench import hub
+from workbench.commands.screen import Download
 from workbench.errors import InputError
 from workbench.models import load
 
@@ -27,9 +30,13 @@ class Endpoint:
 
     Attributes:
         asked: the byte from which each file was asked for.
+        refuses: status and error code that files are answered with.
+        breaks_at: the byte of the weights at which the line goes dead, for good.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.refuses: tuple[int, str] | None = None
+        self.breaks_at: int | None = None
         self.folder, self.asked = folder, []  # type: tuple[Path, list[tuple[str, int]]]
         endpoint = self
 
@@ -46,10 +53,13 @@ class Endpoint:
             def answer(self, body: bool) -> None:
                 path = self.path.split("?")[0]
                 if path.startswith("/api/models/someone/tiny"):
-                    files = [{"rfilename": p.name, "size": p.stat().st_size} for p in endpoint.files()]
+                    files = [described(p) for p in endpoint.files()]
                     tree = [{"type": "file", "path": f["rfilename"], "size": f["size"], "oid": "0"} for f in files]
                     info = {"id": "someone/tiny", "sha": COMMIT, "siblings": files}
                     self.send(200, json.dumps(tree if "/tree/" in path else info).encode(), {}, body)
+                elif path.startswith("/someone/tiny/resolve/") and endpoint.refuses is not None:
+                    status, code = endpoint.refuses
+                    self.send(status, b"", {"X-Error-Code": code}, body)
                 elif path.startswith("/someone/tiny/resolve/"):
                     file = endpoint.folder / path.rsplit("/", 1)[1]
                     if not file.is_file():
@@ -70,6 +80,11 @@ class Endpoint:
                 for name, value in {"Content-Length": str(len(content)), "Accept-Ranges": "bytes", **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                if body and endpoint.breaks_at is not None and "Range" not in self.headers and len(content) > 50_000:
+                    content = content[: endpoint.breaks_at]
+                    self.close_connection = True
+                elif body and endpoint.breaks_at is not None and len(content) > 50_000:
+                    content, self.close_connection = b"", True
                 if body:
                     self.wfile.write(content)
 
@@ -78,6 +93,15 @@ class Endpoint:
 
     def files(self) -> list[Path]:
         return sorted(p for p in self.folder.iterdir() if p.is_file())
+
+
+def described(path: Path) -> dict[str, Any]:
+    """A file as the hub lists it; weights are kept under their SHA-256."""
+    said: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
+    if path.suffix == ".safetensors":
+        mark = hashlib.sha256(path.read_bytes()).hexdigest()
+        said["lfs"] = {"sha256": mark, "size": said["size"], "pointerSize": 134}
+    return said
 
 
 def in_cache(folder: Path, name: str) -> tuple[str, str, Path, str]:
@@ -106,16 +130,17 @@ def test_a_download_is_stopped_goes_on_and_is_reported(endpoint: Endpoint, tmp_p
     size = sum(p.stat().st_size for p in endpoint.files() if p.suffix != ".bin")
     seen: list[float] = []
     with pytest.raises(InputError, match="was stopped at") as raised:
-        hub.fetch(
-            "someone/tiny", None, lambda done, _: seen.append(done), lambda: bool(seen) and seen[-1] > size - 100_000
-        )
-    assert "kept" in raised.value.advice and 0 < seen[-1] < size
+        hub.fetch("someone/tiny", None, lambda done, _: seen.append(done), lambda: bool(seen) and seen[-1] > 150_000)
+    assert "goes on from there" in raised.value.advice and raised.value.exit_code == 1 and 0 < seen[-1] < size
     complete = {p.name for p in endpoint.files() if huggingface_hub.try_to_load_from_cache(*in_cache(tmp_path, p.name))}
     before = len(endpoint.asked)
+    (part,) = (tmp_path / "cache").rglob("*.incomplete")
+    had = part.stat().st_size
     assert hub.fetch("someone/tiny", None, lambda done, total: seen.append(done / total))[1] == COMMIT
     assert seen[-1] == 1
     again = {name for name, _ in endpoint.asked[before:]}
     assert weights in again and not again & complete
+    assert had > 100_000 and [start for name, start in endpoint.asked[before:] if name == weights] == [had]
     assert not [name for name, _ in endpoint.asked if name.endswith(".bin")]
     got = Path(str(huggingface_hub.try_to_load_from_cache(*in_cache(tmp_path, weights))))
     assert got.read_bytes() == (endpoint.folder / weights).read_bytes()
@@ -148,3 +173,66 @@ def test_a_model_is_loaded_from_there_and_its_commit_is_kept(endpoint: Endpoint)
     assert seen[0] == 0 and seen[-1] == 1
     with pytest.raises(InputError, match="There is no model someone/other"):
         load("someone/other")
+
+
+def test_a_part_that_does_not_fit_is_not_used(endpoint: Endpoint, tmp_path: Path) -> None:
+    mark = hashlib.sha256((endpoint.folder / "model.safetensors").read_bytes()).hexdigest()
+    part = tmp_path / "cache" / "models--someone--tiny" / "blobs" / f"{mark}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    with pytest.raises(InputError, match="model.safetensors of someone/tiny came in two parts that do not fit"):
+        hub.fetch("someone/tiny", None)
+    assert not part.exists()
+    hub.fetch("someone/tiny", None)
+    assert endpoint.asked[0] == ("model.safetensors", 1000) and ("model.safetensors", 0) in endpoint.asked
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said", "advice"),
+    [
+        (403, "GatedRepo", "someone/tiny asks for its terms to be accepted first", "hf auth login"),
+        (404, "RepoNotFound", "There is no model someone/tiny on huggingface.co", "Check the name"),
+        (404, "RevisionNotFound", "someone/tiny has no revision 'v9'", "Check the name"),
+    ],
+)
+def test_files_that_the_hub_does_not_give(endpoint: Endpoint, status: int, code: str, said: str, advice: str) -> None:
+    endpoint.refuses = status, code
+    with pytest.raises(InputError, match=said) as raised:
+        hub.fetch("someone/tiny", "v9")
+    assert advice in raised.value.advice
+
+
+def test_a_network_lost_half_way_is_said_and_what_came_is_kept(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    endpoint.breaks_at = 60_000
+    with pytest.raises(InputError, match=r"The download of someone/tiny broke off at 0\.00 of 0\.00 GB: ") as raised:
+        hub.fetch("someone/tiny", None)
+    assert "Check the network" in raised.value.advice and "goes on from there" in raised.value.advice
+    (part,) = (tmp_path / "cache").rglob("*.incomplete")
+    had, endpoint.breaks_at = part.stat().st_size, None
+    assert 0 < had <= 60_000
+    before = len(endpoint.asked)
+    hub.fetch("someone/tiny", None)
+    assert ("model.safetensors", had) in endpoint.asked[before:]
+
+
+def test_the_command_line_shows_it_and_stops_it(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see = Download.see
+
+    def pressed(self: Download, done: float, total: float) -> None:
+        see(self, done, total)
+        if 150_000 < done < total:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Download, "see", pressed)
+        status, found, said = call(capsys, "check", data, "--model", "someone/tiny")
+    assert status == 1 and "The download of someone/tiny was stopped at" in found["error"]
+    assert "goes on from there" in found["advice"] and "Stopping ..." in said
+    status, found, said = call(capsys, "check", data, "--model", "someone/tiny", "--rows", 2, "--max-new-tokens", 4)
+    assert status == 0 and found["model"] == "someone/tiny" and "Downloading someone/tiny" in said
+    assert [start for name, start in endpoint.asked if name == "model.safetensors"][-1] > 0

@@ -1,13 +1,18 @@
 """A model's files from the Hugging Face hub: how large, whether there is room, and how far the download is.
 
-huggingface_hub does the work. It keeps whole files: a download that was stopped goes on with those that are missing,
-and the one under way begins anew (its 2.x deletes what it has of a file when it is interrupted).
+huggingface_hub does the work, but for one thing: its 2.x deletes what it has of a file when it is interrupted, and a
+model's weights are a few files of gigabytes. So weights are first brought here by its `http_get` into a file beside
+its own in its cache, from the byte where an earlier call stopped, and it finds them there.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,45 @@ from workbench.errors import InputError
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _SECONDS = 10
 _SPARE = 500_000_000
+_AGAIN = "ask for the model again: it goes on from there."
 
 Report = Callable[[float, float], None]
 """Told how many bytes are there, and of how many."""
 
 
+class Halted(InputError):
+    """A download was stopped because somebody asked for it."""
+
+    exit_code = 1
+
+
 class _Stopped(Exception):
     """Raised inside the download to end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """A file of weights that is not on this disk yet, or not whole.
+
+    Attributes:
+        mark: its SHA-256, which is its name in the cache.
+    """
+
+    file: str
+    size: int
+    mark: str
+    whole: Path
+
+    @property
+    def part(self) -> Path:
+        """What there is of it so far."""
+        return self.whole.with_name(f"{self.mark}.incomplete")
+
+    @property
+    def here(self) -> int:
+        """Bytes of it on this disk."""
+        path = self.whole if self.whole.exists() else self.part
+        return path.stat().st_size if path.exists() else 0
 
 
 def fetch(
@@ -37,25 +74,123 @@ def fetch(
         should_stop: asked as bytes come in.
 
     Raises:
-        InputError: there is too little disk; the weights are pickled; it was stopped; the network failed half way.
+        Halted: it was stopped.
+        InputError: there is too little disk; the weights are pickled; the hub does not give them; the network failed
+            half way.
     """
-    from fnmatch import fnmatch
+    from huggingface_hub import HfApi, constants, snapshot_download
 
-    from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
-    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+    done, total = 0.0, 0.0
 
-    info = HfApi(endpoint=constants.ENDPOINT).model_info(name, revision=revision, files_metadata=True, timeout=_SECONDS)
-    files = {f.rfilename: int(f.size or 0) for f in info.siblings or ()}
-    files = {f: size for f, size in files.items() if "/" not in f and any(fnmatch(f, p) for p in _WANTED)}
-    if not any(f.endswith(".safetensors") for f in files):
+    def came(size: float) -> None:
+        nonlocal done
+        if should_stop():
+            raise _Stopped
+        done = min(total, done + size)
+        report(done, total)
+
+    try:
+        info = HfApi(endpoint=constants.ENDPOINT).model_info(
+            name, revision=revision, files_metadata=True, timeout=_SECONDS
+        )
+        commit, files = str(info.sha), _wanted(name, info)
+        weights, missing = _missing(name, commit, files)
+        total = float(sum(int(f.size or 0) for f in files.values()))
+        _check_room(name, missing)
+        done = total - missing
+        report(done, total)
+        bar = _bar(came)
+        for each in weights:
+            _take_up(name, commit, each, bar)
+        folder = snapshot_download(
+            name,
+            revision=commit,
+            allow_patterns=sorted(files),
+            tqdm_class=bar,
+            cache_dir=constants.HF_HUB_CACHE,
+            endpoint=constants.ENDPOINT,
+            etag_timeout=_SECONDS,
+        )
+    except _Stopped:
+        raise Halted(
+            f"The download of {name} was stopped at {done / 1e9:.2f} of {total / 1e9:.2f} GB.",
+            _AGAIN.capitalize(),
+        ) from None
+    except InputError:
+        raise
+    except Exception as error:
+        refused = refusal(name, revision, error)
+        if refused is not None:
+            raise refused from error
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The download of {name} broke off at {done / 1e9:.2f} of {total / 1e9:.2f} GB: {first}",
+            f"Check the network and {_AGAIN}",
+        ) from error
+    report(total, total)
+    return str(folder), commit
+
+
+def refusal(name: str, revision: str | None, error: Exception) -> InputError | None:
+    """What the hub said about a model that it does not give, in words; None where the error says something else."""
+    from huggingface_hub import errors
+
+    advice = "Check the name on huggingface.co, or use --model pocket or a folder on this disk."
+    match error:
+        case errors.RevisionNotFoundError():
+            return InputError(f"The model {name} has no revision {revision!r}.", advice)
+        case errors.GatedRepoError():
+            return InputError(
+                f"The model {name} asks for its terms to be accepted first.",
+                "Accept them on huggingface.co, then: hf auth login.",
+            )
+        case errors.RepositoryNotFoundError():
+            problem = f"There is no model {name} on huggingface.co that can be seen without a token."
+            return InputError(problem, advice)
+        case errors.HFValidationError():
+            return InputError(f"{name!r} is neither a folder nor a Hugging Face id.", advice)
+    return None
+
+
+def _wanted(name: str, info: Any) -> dict[str, Any]:
+    """The files of a model that are asked for, by name."""
+    files = {f.rfilename: f for f in info.siblings or ()}
+    files = {n: f for n, f in files.items() if "/" not in n and any(fnmatch(n, p) for p in _WANTED)}
+    if not any(n.endswith(".safetensors") for n in files):
         raise InputError(
             f"The model {name} has no *.safetensors weights on huggingface.co; pickled ones are not read.",
             "Choose a version with safetensors, or convert it once on a machine you can lose.",
         )
-    commit = str(info.sha)
-    here = {f for f in files if isinstance(try_to_load_from_cache(name, f, revision=commit), str)}
-    total, missing = sum(files.values()), sum(size for f, size in files.items() if f not in here)
-    folder = next(p for p in (Path(constants.HF_HUB_CACHE), *Path(constants.HF_HUB_CACHE).parents) if p.exists())
+    return files
+
+
+def _missing(name: str, commit: str, files: dict[str, Any]) -> tuple[list[_Weights], float]:
+    """The weights that are not here, and how many bytes are missing of all files together."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.file_download import are_symlinks_supported, repo_folder_name
+
+    cache = Path(constants.HF_HUB_CACHE)
+    blobs = cache / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+    # Without links its files are copied out of there: they would lie on the disk twice.
+    own = not constants.HF_HUB_DISABLE_SYMLINKS and are_symlinks_supported(cache)
+    weights: list[_Weights] = []
+    missing = 0.0
+    for file, said in files.items():
+        if isinstance(try_to_load_from_cache(name, file, cache_dir=cache, revision=commit), str):
+            continue
+        size, mark = int(said.size or 0), said.lfs and str(said.lfs.sha256)
+        missing += size
+        if own and mark and file.endswith(".safetensors") and 0 < size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
+            weights.append(_Weights(file, size, mark, blobs / mark))
+            missing -= min(size, weights[-1].here)
+    return weights, missing
+
+
+def _check_room(name: str, missing: float) -> None:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    folder = next(p for p in (cache, *cache.parents) if p.exists())
     free = shutil.disk_usage(folder).free
     if missing and missing + _SPARE > free:
         raise InputError(
@@ -63,46 +198,60 @@ def fetch(
             f"{free / 1e9:.1f} GB free.",
             "Make room (hf cache ls names what is there), or set HF_HOME to a larger disk.",
         )
-    done: float = total - missing
+
+
+def _take_up(name: str, commit: str, weights: _Weights, bar: Any) -> None:
+    """Bring a file of weights here, from where an earlier call stopped."""
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
+
+    # The library's own lock of this file: of several processes one downloads, and the others find it there.
+    locks = Path(constants.HF_HUB_CACHE) / ".locks" / repo_folder_name(repo_id=name, repo_type="model")
+    locks.mkdir(parents=True, exist_ok=True)
+    weights.whole.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(locks / f"{weights.mark}.lock"):
+        if weights.whole.exists():
+            return
+        had = weights.here
+        if had > weights.size:
+            weights.part.unlink()
+            had = 0
+        with weights.part.open("ab") as file:
+            http_get(
+                hf_hub_url(name, weights.file, revision=commit, endpoint=constants.ENDPOINT),
+                file,
+                resume_size=had,
+                headers=build_hf_headers(),
+                expected_size=weights.size,
+                displayed_filename=weights.file,
+                tqdm_class=bar,
+            )
+        if had and _digest(weights.part) != weights.mark:
+            weights.part.unlink()
+            raise InputError(
+                f"{weights.file} of {name} came in two parts that do not fit together; it was deleted.",
+                "Ask for the model again: this file begins anew.",
+            )
+        os.replace(weights.part, weights.whole)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bar(came: Callable[[float], None]) -> Any:
+    """A progress bar for the library that tells how many bytes came, in place of drawing."""
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
     class Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
-        """Reports in place of drawing."""
-
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self.of_bytes = options.get("unit") == "B"
             options.pop("name", None)
             super().__init__(*arguments, **{**options, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            nonlocal done
-            if should_stop():
-                raise _Stopped
-            if self.of_bytes:
-                done = min(total, done + (n or 0))
-                report(done, total)
+            came((n or 0) if self.of_bytes else 0)
 
-    report(done, total)
-    try:
-        folder_of_it = snapshot_download(
-            name,
-            revision=commit,
-            allow_patterns=sorted(files),
-            tqdm_class=Bar,
-            endpoint=constants.ENDPOINT,
-            etag_timeout=_SECONDS,
-        )
-    except _Stopped:
-        raise InputError(
-            f"The download of {name} was stopped at {done / 1e9:.2f} of {total / 1e9:.2f} GB.",
-            "Ask for the model again: files that were complete are kept.",
-        ) from None
-    except InputError:
-        raise
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"The download of {name} broke off at {done / 1e9:.2f} of {total / 1e9:.2f} GB: {first}",
-            "Check the network and ask for the model again: files that were complete are kept.",
-        ) from error
-    report(total, total)
-    return str(folder_of_it), commit
+    return Bar

@@ -231,26 +231,16 @@ def _hub_answers(name: str, revision: str | None) -> bool:
     Raises:
         InputError: the hub says that there is no such model or revision, or that it wants a token.
     """
-    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    advice = "Check the name on huggingface.co, or use --model pocket or a folder on this disk."
     try:
         HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
-    except errors.RevisionNotFoundError as error:
-        raise InputError(f"The model {name} has no revision {revision!r}.", advice) from error
-    except errors.GatedRepoError as error:
-        raise InputError(
-            f"The model {name} asks for its terms to be accepted first.",
-            "Accept them on huggingface.co, then: hf auth login.",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        problem = f"There is no model {name} on huggingface.co that can be seen without a token."
-        raise InputError(problem, advice) from error
-    except errors.HFValidationError as error:
-        raise InputError(f"{name!r} is neither a folder nor a Hugging Face id.", advice) from error
-    except Exception:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the model
+    except Exception as error:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the model
+        refused = hub.refusal(name, revision, error)
+        if refused is not None:
+            raise refused from error
         return False
     return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.commands import screen
+from workbench.commands.interrupt import Interrupt
 from workbench.errors import RunError
 from workbench.evaluation import answer
 from workbench.events import Checked, Evaluated, Measure, RunEnded, Step
@@ -21,37 +21,6 @@ from workbench.settings import Settings
 from workbench.training.batches import make_prompts
 from workbench.training.together import crew
 from workbench.views.words import ran_out
-
-
-class _Interrupt:
-    """Ctrl-C once: finish what must be finished, save, say how to go on. Twice: the usual end."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Answer SIGINT and SIGTERM while the run is taught."""
-
-        def note(number: int, frame: object) -> None:
-            if self.asked:
-                raise KeyboardInterrupt
-            self.asked = True
-            screen.say("Stopping: the state is being saved ...")
-
-        try:
-            before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever runs us there answers signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -67,7 +36,7 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
         raise SystemExit(0)
     for note in session.notes:
         screen.say(note)
-    interrupt = _Interrupt()
+    interrupt = Interrupt("Stopping: the state is being saved ...")
     steps = session.settings.optim.steps
     meter: screen.Meter | None = None
     with interrupt.installed(), ExitStack() as stack:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands import screen
+from workbench.commands.interrupt import Interrupt
 from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
 from workbench.runs.folder import default_runs
@@ -43,9 +44,18 @@ def load_model(options: argparse.Namespace) -> LoadedModel:
     # Here and not above: what is wrong with a file or a flag is said before torch is there, seconds earlier.
     from workbench.models import LoadingNote, load
 
-    with warnings.catch_warnings():
+    interrupt = Interrupt("Stopping ...")
+    with warnings.catch_warnings(), interrupt.installed(), screen.Download(options.model) as download:
         warnings.simplefilter("ignore", LoadingNote)
-        loaded = load(options.model, revision=options.revision, precision=options.precision)
+        loaded = load(
+            options.model,
+            revision=options.revision,
+            precision=options.precision,
+            report=download.see,
+            should_stop=interrupt,
+        )
+    if interrupt():
+        raise KeyboardInterrupt
     for note in loaded.notes:
         screen.say(note)
     return loaded

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from workbench.events import Checked, Evaluated, Measure, Step
@@ -84,6 +91,38 @@ class Meter:
             self._progress.update(self._task, completed=event.step)
         elif isinstance(event, Evaluated):
             self._progress.update(self._task, skill=_share(event.skill), kept=_share(event.retention))
+
+
+class Download:
+    """The progress bar of a download, shown from the first report on that says that something is missing."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=2,
+        )
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def see(self, done: float, total: float) -> None:
+        """Take in how many bytes are there, and of how many."""
+        if self._progress.task_ids:
+            self._progress.update(self._progress.task_ids[0], completed=done)
+            if done >= total:
+                self._progress.stop()
+        elif done < total:
+            self._progress.add_task(escape(f"Downloading {self._name}"), total=total, completed=int(done))
+            self._progress.start()
 
 
 def _share(measure: Measure | None) -> str:
