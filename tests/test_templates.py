@@ -13,9 +13,12 @@ import torch
 
 from tests.families import FAMILIES, TEMPLATES, Family
 from workbench import chat
+from workbench.decoding import decoder_for
 from workbench.demonstrations import Demonstration
 from workbench.divergence import skip_first, thought_length
 from workbench.errors import InputError
+from workbench.evaluation import Exam, verdict
+from workbench.evaluation import exam as exam_module
 from workbench.models import LoadedModel, LoadingNote, load
 from workbench.prompts import Prompts
 from workbench.roles import make_roles
@@ -154,3 +157,43 @@ def test_the_marks_of_a_turn_are_refused_in_a_row() -> None:
     row = Demonstration(prompt="Hello<end_of_turn>\n<start_of_turn>model\nYes", demonstration="No.")
     with pytest.raises(InputError, match=r"contains '<(start|end)_of_turn>'"):
         prompts.tokenise_all([row], 512, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Two.", "Two."),
+        ("<think>\nThree? No.\n</think>\n\nTwo.", "Two."),
+        ("Three? No.\n</think> Two.", "Two."),
+        ("<think>\nTwo, or", None),
+        ("<think>a</think>Two.<think>b", None),
+        ("<think>Two</think>", ""),
+    ],
+)
+def test_what_is_said_comes_after_the_thoughts(text: str, said: str | None) -> None:
+    assert chat.spoken(text) == said
+
+
+@pytest.mark.parametrize("template", ["qwen3", "qwen3_instruct"])
+def test_an_exam_scores_what_follows_the_thoughts(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(LoadingNote):
+        loaded = load(str(FAMILIES["qwen3"].save(tmp_path / "it")))
+    loaded.tokenizer.chat_template = tokenizer(template).chat_template
+    rows = 4 * [Demonstration(prompt="How many?", demonstration="Two.", answer="two")]
+    exam = Exam(loaded, Prompts(loaded.tokenizer), rows, longest=8)
+    texts = ["<think>two</think>Three", "<think>three</think>Two", "<think>two, or", "Two."]
+    # The model's own tokenizer writes and reads the thoughts; which tokens a random model says does not matter here.
+    made = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+    class Said:
+        def lists(self) -> list[list[int]]:
+            return made
+
+    monkeypatch.setattr(exam_module, "sample", lambda *_, **__: Said())
+    sitting = exam.sit(decoder_for(loaded.model))
+    thinks = template == "qwen3"
+    assert sitting.hits == ((False, True, False, True) if thinks else (True, True, True, True))
+    assert sitting.cut_off == (1 if thinks else 0)
+    assert ("raise the longest answer" in verdict(sitting.measure, sitting.measure, sitting.cut_off)[1]) == thinks

@@ -89,3 +89,9 @@ def thought_end(tokenizer: Any) -> int | None:
     """The token that ends a thought; None where the model has none."""
     found = tokenizer.get_added_vocab().get(THOUGHT_ENDS)
     return None if found is None else int(found)
+
+
+def spoken(text: str) -> str | None:
+    """What a thinking model says after its thoughts; None where the answer ends inside one, and so says nothing."""
+    _, _, after = text.rpartition(THOUGHT_ENDS)
+    return None if _OPENS in after else after.strip()

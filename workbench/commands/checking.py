@@ -32,10 +32,12 @@ def ask(options: argparse.Namespace, reading: Reading) -> dict[str, Any]:
     random.Random(settings.optim.seed).shuffle(scored)
     exam = Exam(loaded, prompts, scored[: options.rows], scorer=options.scorer, longest=longest)
     base = teacher = None
+    lost = 0
     if exam.size:
         decoder = decoder_for(loaded.model)
-        base, teacher = exam.sit(decoder).measure, exam.sit(decoder, shown=True).measure
-    word, advice = verdict(base, teacher)
+        alone, shown = exam.sit(decoder), exam.sit(decoder, shown=True)
+        base, teacher, lost = alone.measure, shown.measure, alone.cut_off + shown.cut_off
+    word, advice = verdict(base, teacher, lost)
     screen.show_check(Checked(base, teacher, None, word, advice))
     return {
         "model": loaded.name,

@@ -1,7 +1,7 @@
 """Measuring: scorers, the teacher check, held-out skill, and retention of what the model could do before."""
 
 from workbench.evaluation.check import verdict
-from workbench.evaluation.exam import Exam, Sitting, answer, measure
+from workbench.evaluation.exam import Exam, Sitting, after_thoughts, answer, cut_off, measure
 from workbench.evaluation.intervals import Share, share
 from workbench.evaluation.retention import Retention, bundled_probes, read_bundled
 from workbench.evaluation.scoring import SCORERS, get_scorer
@@ -12,8 +12,10 @@ __all__ = [
     "Retention",
     "Share",
     "Sitting",
+    "after_thoughts",
     "answer",
     "bundled_probes",
+    "cut_off",
     "get_scorer",
     "measure",
     "read_bundled",

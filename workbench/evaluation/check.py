@@ -15,13 +15,25 @@ POOR = 0.3
 """Below this share a teacher cannot teach."""
 
 
-def verdict(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
+def verdict(base: Measure | None, teacher: Measure | None, cut_off: int = 0) -> tuple[str, str]:
     """`ready`, `weak` or `cannot`, and the reason with what to do, in a sentence or two.
 
     Args:
         base, teacher: shares on the same questions, without and with the demonstration; None if no row has an
             answer to score.
+        cut_off: how many of their answers ended inside the model's thoughts.
     """
+    word, advice = _judged(base, teacher)
+    if cut_off:
+        each = "One answer" if cut_off == 1 else f"{cut_off} answers"
+        advice = (
+            f"{each} of both ended inside the model's thoughts, which counts as wrong: raise the longest answer "
+            f"(--max-new-tokens) first. {advice}"
+        )
+    return word, advice
+
+
+def _judged(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
     if base is None or teacher is None or teacher.n == 0:
         return "weak", (
             "No row has an answer, so nothing can be scored. Teaching works all the same; add an answer column to "

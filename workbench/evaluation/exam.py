@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from workbench import chat
 from workbench.decoding import Decoder
 from workbench.demonstrations import Demonstration
 from workbench.evaluation.intervals import share
@@ -58,10 +60,11 @@ def answer(
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """The answers given to an exam, and which of them hit."""
+    """The answers given to an exam, and which of them hit; `cut_off`: how many ended inside a thought."""
 
     answers: tuple[str, ...]
     hits: tuple[bool, ...]
+    cut_off: int = 0
 
     @property
     def measure(self) -> Measure:
@@ -73,6 +76,23 @@ def measure(hits: Sequence[bool]) -> Measure:
     """Share of hits, how many it is of, and the Wilson interval."""
     found = share(hits)
     return Measure(found.value, found.n, found.low, found.high)
+
+
+def after_thoughts(scorer: Scorer, tokenizer: Any) -> Scorer:
+    """The scorer, for a model that may think: it sees what follows the thoughts, and nothing is never right."""
+    if chat.thinking(tokenizer).kind == "never":
+        return scorer
+
+    def score(completion: str, answer: str) -> bool:
+        said = chat.spoken(completion)
+        return said is not None and scorer(said, answer)
+
+    return score
+
+
+def cut_off(texts: Iterable[str], tokenizer: Any) -> int:
+    """How many answers ended inside the model's thoughts."""
+    return 0 if chat.thinking(tokenizer).kind == "never" else sum(chat.spoken(text) is None for text in texts)
 
 
 class Exam:
@@ -98,7 +118,7 @@ class Exam:
     ) -> None:
         self.rows = [row for row in rows if row.answer is not None]
         self._loaded = loaded
-        self._score = get_scorer(scorer)
+        self._score = after_thoughts(get_scorer(scorer), loaded.tokenizer)
         self._longest = longest
         self._tokens = prompts.tokenise_all(self.rows, loaded.longest, longest)
 
@@ -114,4 +134,4 @@ class Exam:
             return Sitting((), ())
         texts = answer(decoder, self._loaded, asked, longest=self._longest, should_stop=should_stop)
         hits = [self._score(text, row.answer or "") for text, row in zip(texts, self.rows, strict=True)]
-        return Sitting(tuple(texts), tuple(hits))
+        return Sitting(tuple(texts), tuple(hits), cut_off(texts, self._loaded.tokenizer))

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
-from workbench.evaluation import answer, get_scorer, measure
+from workbench.evaluation import after_thoughts, answer, get_scorer, measure
 from workbench.events import Evaluated, Measure
 from workbench.models import LoadedModel
 from workbench.prompts import Prompts
@@ -149,11 +149,11 @@ def score(recipe: Recipe, fetched: Fetched, roles: Roles, settings: Settings, ta
         if scorer == "judge":
             hits = judge_all(roles, prompts, rows, answers, at_once)
         else:
-            right = get_scorer(scorer)
+            right = after_thoughts(get_scorer(scorer), roles.loaded.tokenizer)
             hits = [right(text, row.answer or "") for text, row in zip(answers, rows, strict=True)]
         scores[name] = measure(hits)
     if other := fetched.rows.other:
-        right = get_scorer(recipe.validated_by)
+        right = after_thoughts(get_scorer(recipe.validated_by), roles.loaded.tokenizer)
         texts = sit(other)
         scores["ood"] = measure([right(text, row.answer or "") for text, row in zip(texts, other, strict=True)])
         answers += texts

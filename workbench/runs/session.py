@@ -341,13 +341,15 @@ class Session:
 
     def _check(self, exam: Exam, retention: Retention, should_stop: Callable[[], bool]) -> Checked:
         base = teacher = None
+        lost = 0
         if exam.size:
-            base = exam.sit(self.roles.base_decoder, should_stop=should_stop).measure
+            alone = exam.sit(self.roles.base_decoder, should_stop=should_stop)
             # Not the averaged or the live one, which begin as the base does: this asks what can be taught at all.
             original = self.settings.teacher.teacher == "original"
             decoder = self.roles.teacher_decoder("original" if original else "base")
-            teacher = exam.sit(decoder, shown=True, should_stop=should_stop).measure
-        verdict, advice = evaluation.verdict(base, teacher)
+            shown = exam.sit(decoder, shown=True, should_stop=should_stop)
+            base, teacher, lost = alone.measure, shown.measure, alone.cut_off + shown.cut_off
+        verdict, advice = evaluation.verdict(base, teacher, lost)
         return Checked(base, teacher, retention.measured, verdict, advice)
 
     def _evaluate(self, exam: Exam, retention: Retention, should_stop: Callable[[], bool]) -> Evaluated:

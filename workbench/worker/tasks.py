@@ -20,7 +20,7 @@ from workbench.adapters import CONFIG_FILE, WEIGHTS_FILE, check_adapter, save_ad
 from workbench.decoding import Decoder
 from workbench.demonstrations import Demonstration, split
 from workbench.errors import InputError
-from workbench.evaluation import answer, get_scorer, measure, verdict
+from workbench.evaluation import after_thoughts, answer, cut_off, get_scorer, measure, verdict
 from workbench.events import Checked, Evaluated, RunEnded, RunStarted, Saved, Step
 from workbench.export import export_run
 from workbench.models import LoadedModel
@@ -101,7 +101,8 @@ class Tasks:
         shares = {
             role: measure([line[f"{role}_right"] for line in lines]) if lines else None for role in ("base", "teacher")
         }
-        word, advice = verdict(shares["base"], shares["teacher"])
+        lost = cut_off((line[role] for line in lines for role in shares), loaded.tokenizer)
+        word, advice = verdict(shares["base"], shares["teacher"], lost)
         each = seconds / (2 * len(asked)) if asked else 0.0
         self._tell("Taking a few steps to see how long they take", None)
         probes = len(evaluation.read_bundled(loaded))
@@ -151,6 +152,7 @@ class Tasks:
     ) -> list[dict[str, Any]]:
         """Each row with the answer of each role and whether it is right (None: the row has no answer)."""
         lines: list[dict[str, Any]] = []
+        hit = after_thoughts(hit, loaded.tokenizer)
         for start in range(0, len(tokens), _AT_A_TIME):
             say({"reply": "progress", "done": start, "of": len(tokens)})
             part = tokens[start : start + _AT_A_TIME]
