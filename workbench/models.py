@@ -270,7 +270,7 @@ def quiet() -> Iterator[None]:
     """Progress bars and deprecation notes of transformers, on loading and saving, are not for our users."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -279,7 +279,8 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        if drawn:  # not where this is called inside itself
+            logging.enable_progress_bar()
 
 
 def parameters(model: nn.Module) -> int:
