@@ -19,9 +19,10 @@ SAME: Any = gr.skip()
 KINDS: list[tuple[str, str]] = [("Test questions", "held-out"), ("What it knew before", "probes")]
 FILTERS: list[tuple[str, str]] = [("All", "all"), ("Changed", "changed"), ("Wrong now", "wrong")]
 WIDTHS: dict[str, list[str | int]] = {
-    "held-out": ["9%", "21%", "13%", "19%", "19%", "19%"],
-    "probes": ["9%", "30%", "17%", "22%", "22%"],
+    "held-out": ["86px", "200px", "130px", "178px", "178px", "178px"],
+    "probes": ["86px", "270px", "150px", "222px", "222px"],
 }
+"""Not in percent: on a phone a column would be one letter wide; like this the table scrolls sideways."""
 EMPTY: dict[str, str] = {
     "held-out": "Press Ask them all: base, teacher and student answer the questions that were kept back from teaching, "
     "and you see which they get right.",
