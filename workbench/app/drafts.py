@@ -7,6 +7,7 @@ nothing is lost on a refresh, a restart or kill -9.
     draft.json                the set's name, settings, method, run, share that is kept back
     check.json                the last check
     typed.json                what stands in text fields
+    undo.jsonl                what undo takes back (see `history.py`)
 """
 
 from __future__ import annotations
@@ -18,36 +19,19 @@ import os
 import re
 import secrets
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from workbench.app.history import Examples, History, Row
 from workbench.demonstrations import Demonstration, Split, split, write
 from workbench.demonstrations.lenient import problem_of, row_from
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
 from workbench.settings import GROUPS
 
-UNDO = 200
-"""How many changes of rows and keep list can be taken back."""
-
-Row = Mapping[str, Any]
-"""Plain values by field, as `Demonstration.to_dict`; a row that is wrong holds what was entered. Never changed in
-place."""
-
 _Judged = tuple[tuple[Row, ...], list[Demonstration], dict[int, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Examples:
-    """What undo takes back."""
-
-    rows: tuple[Row, ...] = ()
-    keep: tuple[Row, ...] = ()
-    name: str = ""
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +72,15 @@ class Draft:
         self.edition = secrets.token_hex(4)
         self.notice = ""
         self._lock = threading.RLock()
-        self._undo: deque[_Examples] = deque(maxlen=UNDO)
         self._good: _Judged | None = None
         about = self._read("draft.json")
-        self._examples = _Examples(
+        self._examples = Examples(
             rows=tuple(self._read_lines("rows.jsonl")),
             keep=tuple(self._read_lines("keep.jsonl")),
             name=str(about.get("name", "")),
             source=str(about.get("source", "")),
         )
+        self._undo = History(folder / "undo.jsonl", self._examples)
         known = {f.name for f in fields(Choices)}
         self._choices = Choices(**{"settings": {}, **{k: v for k, v in about.items() if k in known}})
         self._check: dict[str, Any] | None = self._read("check.json") or None
@@ -259,10 +243,17 @@ class Draft:
     def undo(self) -> bool:
         """Take the last change of rows or keep list back; False if there is none."""
         with self._lock:
-            if not self._undo:
+            before = self._undo.last()
+            if before is None:
                 return False
-            self._examples, before = self._undo.pop(), self._examples
-            self._save_examples(before)
+            after, self._examples = self._examples, before
+            try:
+                self._save_examples(after)
+                with clear_disk_errors(self.folder):
+                    self._undo.drop()
+            except BaseException:
+                self._examples = after
+                raise
             self.version += 1
             return True
 
@@ -321,16 +312,19 @@ class Draft:
             before, after = self._examples, replace(self._examples, **values)
             if after == before:
                 return
+            with clear_disk_errors(self.folder):
+                self._undo.push(before, after)
             self._examples = after
             try:
                 self._save_examples(before)
             except BaseException:
                 self._examples = before
+                with contextlib.suppress(OSError):
+                    self._undo.drop()
                 raise
-            self._undo.append(before)
             self.version += 1
 
-    def _save_examples(self, before: _Examples) -> None:
+    def _save_examples(self, before: Examples) -> None:
         now = self._examples
         if now.rows is not before.rows:
             self.edition = secrets.token_hex(4)

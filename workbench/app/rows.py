@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.app.drafts import Draft, Row
+from workbench.app.drafts import Draft
+from workbench.app.history import Row
 from workbench.demonstrations.lenient import problem_of
 
 PAGE = 50
