@@ -46,6 +46,8 @@ class Served:
             "from pathlib import Path\nfrom workbench.app.server import Options, serve\n"
             f"serve(Options(Path({str(runs)!r}), port=0, worker={worker!r}))"
         )
+        # As a person starts it, wherever the worker is the real one.
+        typed = ["-m", "workbench", "app", "--runs", str(runs), "--port", "0"]
         # Away from the terminal of the tests, and with its own copy of their settings.
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         if hold is not None:
@@ -55,7 +57,7 @@ class Served:
         self._said.parent.mkdir(parents=True, exist_ok=True)
         with self._said.open("w") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", program],
+                [sys.executable, *(typed if worker is None else ["-c", program])],
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,

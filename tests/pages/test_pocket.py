@@ -1,17 +1,25 @@
-"""What a newcomer does first, with the real pocket model; and what a killed worker leaves."""
+"""What a newcomer does first, with the real pocket model; and what a killed worker or server leaves."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.pages.served import WAIT, Served, Visit
 from tests.waiting import until
+from workbench.events import Step
 from workbench.runs import open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +67,31 @@ def test_a_killed_worker_is_told_of_and_its_run_goes_on(visit: Visit, served: Se
     visit.says("#teach-state", "Finished after 40 steps.")
     visit.says("#status", "Ready.")
     until(lambda: open_run("killed", served.runs).summary()["state"] == "finished")
+
+
+def test_a_run_outlives_a_killed_server(browser: Browser, tmp_path: Path) -> None:
+    steps = 20
+    kept = tmp_path / "runs" / "orphan" / "events.jsonl"
+    with Served(tmp_path / "runs") as first:
+        visit = Visit.to(browser, first.address)
+        visit.use_set()
+        teach(visit, steps, "orphan")
+        visit.says("#teach-state", re.compile(rf"Step [1-9]\d* of {steps}"))
+        first.process.kill()
+        first.process.wait()
+        visit.context.close()
+    with Served(tmp_path / "runs") as second:
+        visit = Visit.to(browser, second.address)
+        visit.says("#steps", "140 teach, 60 kept back")
+        visit.says("#steps", re.compile(rf"orphan can be resumed, step \d+ of {steps}"))
+        visit.tab("Teach")
+        # The worker ends its step and saves when its server is gone; until then another process teaches the run.
+        visit.says("#teach-state", re.compile(rf"Stopped at step \d+ of {steps}; the state is kept"))
+        before = kept.read_bytes()
+        visit.press("Resume")
+        visit.says("#teach-state", f"Finished after {steps} steps.")
+        visit.close()
+        run = open_run("orphan", tmp_path / "runs")
+        until(lambda: run.summary()["state"] == "finished")
+        assert [event.step for event in run.log.read() if isinstance(event, Step)] == list(range(1, steps + 1))
+        assert kept.read_bytes().startswith(before), "a step was taken twice"
