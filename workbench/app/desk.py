@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import threading
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.app.drafts import Draft
+from workbench.app.sharing import Made
+from workbench.errors import InputError
 from workbench.events import Event, Step, from_dict
 from workbench.runs import Run, open_run
 from workbench.runs.folder import check_name
@@ -67,6 +70,7 @@ class Desk:
         drafts: what the person entered.
         tasks: what pages have going on the server, such as the check; a key is a page's name.
         viewers: the pages that poll.
+        made: what they share.
     """
 
     runs: Path
@@ -74,6 +78,7 @@ class Desk:
     drafts: Draft
     tasks: dict[str, Any] = field(default_factory=dict)
     viewers: Viewers = field(default_factory=Viewers)
+    made: Made = field(default_factory=Made)
     _logs: dict[str, _Log] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -90,9 +95,19 @@ class Desk:
     def events(self, name: str) -> list[Event]:
         """What happened in a run so far; only what was added since the last call is read.
 
-        Steps come without their samples, which would fill the memory: see `step`.
+        Steps come without their samples, which would fill the memory: see `step`. Until something is added everybody
+        gets the same list, which is not to be changed.
         """
-        return self._log(name).events()
+        mark, log = self.mark(name), self._logs.get(name)
+        known = None if log is None or mark is None else log.known(mark)
+        return self._log(name).events() if known is None else known
+
+    def mark(self, name: str | None) -> _Mark | None:
+        """Another value whenever a run's log has grown or is another file; None where there is none (yet)."""
+        try:
+            return _mark(os.stat(self.runs / check_name(name) / "events.jsonl")) if name else _NOTHING
+        except (OSError, InputError):
+            return None
 
     def step(self, name: str, step: int) -> Step | None:
         """One step of a run, with its samples; None if it is not there (yet)."""
@@ -102,6 +117,14 @@ class Desk:
         path = self.run(name).log.path
         with self._lock:
             return self._logs.setdefault(name, _Log(path))
+
+
+_Mark = tuple[int, int]
+_NOTHING: _Mark = (0, 0)
+
+
+def _mark(about: os.stat_result) -> _Mark:
+    return about.st_ino, about.st_size
 
 
 class _Log:
@@ -117,11 +140,19 @@ class _Log:
         self._places: dict[int, tuple[int, int]] = {}  # step -> where its line begins and how long it is
         self._offset = 0
         self._file = -1
+        self._given: tuple[_Mark, list[Event]] | None = None
+
+    def known(self, mark: _Mark) -> list[Event] | None:
+        """The events, if the file was read as it is now."""
+        given = self._given
+        return given[1] if given is not None and given[0] == mark else None
 
     def events(self) -> list[Event]:
         with self._lock:
-            self._read_on()
-            return list(self._events)
+            mark = self._read_on()
+            events = list(self._events)
+            self._given = None if mark is None else (mark, events)
+            return events
 
     def step(self, step: int) -> Step | None:
         with self._lock:
@@ -134,18 +165,19 @@ class _Log:
                 event = from_dict(json.loads(file.read(place[1])))
             return event if isinstance(event, Step) else None
 
-    def _read_on(self) -> None:
+    def _read_on(self) -> _Mark | None:
+        """Take in what was added; returns what the file was then, None if it cannot be read."""
         try:
             with self._path.open("rb") as file:
-                about = file.seek(0, 2), self._path.stat().st_ino
-                if about[0] < self._offset or about[1] != self._file:
+                number, size = mark = _mark(os.fstat(file.fileno()))
+                if size < self._offset or number != self._file:
                     self._forget()  # another run has taken the place of this one
-                    self._file = about[1]
+                    self._file = number
                 file.seek(self._offset)
                 added = file.read()
         except OSError:
             self._forget()
-            return
+            return None
         for line in added[: added.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
                 event = from_dict(json.loads(line))
@@ -157,6 +189,7 @@ class _Log:
             if event is not None:
                 self._events.append(event)
             self._offset += len(line)
+        return mark
 
 
 @dataclass

@@ -26,6 +26,8 @@ def sentence(desk: Desk) -> str:
     if status.state == "teaching":
         where = _step_of(desk, status.run)
         return f"Teaching {status.run}: {_lower(status.phase or 'teaching')}{where}."
+    if status.state == "stopping" and status.run is None:
+        return "Stopping."
     if status.state == "stopping":
         return f"Stopping {status.run}: what was learned so far is being saved."
     if status.state == "checking":
@@ -60,9 +62,13 @@ def steps_html(desk: Desk) -> str:
 
 
 def poll(desk: Desk, cursor: Cursor, unchanged: object) -> list[object]:
-    """The header's two parts, each only if it is not what was shown last."""
+    """The header's two parts, each only if it is not what was shown last. All viewers share what is made."""
+    status, drafts = desk.worker.status, desk.drafts
+    logs = desk.mark(status.run), desk.mark(drafts.run)
+    state = None if None in logs else (status, drafts.version, drafts.notice, *logs)
+    line, four = desk.made.once("header", state, lambda: (status_html(desk), steps_html(desk)))
     updates: list[object] = []
-    for key, made in (("status.line", status_html(desk)), ("status.steps", steps_html(desk))):
+    for key, made in (("status.line", line), ("status.steps", four)):
         updates.append(unchanged if cursor.get(key) == made else made)
         cursor[key] = made
     return updates
@@ -94,7 +100,7 @@ def _check(desk: Desk) -> tuple[str, str, bool]:
 
 def _teach(desk: Desk) -> tuple[str, str, bool]:
     status = desk.worker.status
-    if status.state in ("teaching", "stopping"):
+    if status.state in ("teaching", "stopping") and status.run is not None:
         return "Teach", f"{status.run}{_step_of(desk, status.run)}", False
     events = _events(desk, desk.drafts.run)
     if any(isinstance(event, RunEnded) for event in events):

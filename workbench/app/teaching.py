@@ -20,6 +20,9 @@ from workbench.worker import Call
 PATIENCE = 10.0
 """Seconds in which a run must have stopped."""
 
+_TICK = 100_000_000
+"""Nanoseconds after which a change of a folder has another time than the next; a disk's clock may be coarse."""
+
 LIMIT = 10
 """Points that retention may fall before the page warns."""
 
@@ -164,8 +167,18 @@ def problem_of(desk: Desk, name: str | None) -> str:
 
 
 def run_names(desk: Desk) -> list[str]:
-    """All runs, the newest first."""
-    return [run.name for run in reversed(list_runs(desk.runs))]
+    """All runs, the newest first; the folders are looked at only if one has come, gone or another name."""
+    try:
+        changed = desk.runs.stat().st_mtime_ns
+    except OSError:
+        return []
+    # A second change within one tick of the disk's clock would have the same time.
+    settled = time.time_ns() - changed > _TICK
+    return list(desk.made.once("runs", changed if settled else None, lambda: _names(desk)))
+
+
+def _names(desk: Desk) -> tuple[str, ...]:
+    return tuple(run.name for run in reversed(list_runs(desk.runs)))
 
 
 def finished_runs(desk: Desk) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -98,9 +99,13 @@ def choose_losses(desk: Desk, show: bool, cursor: Cursor) -> list[Any]:
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     """What has changed since it was last shown, in the order of `build`'s parts.
 
-    An empty cursor gives everything. The work for one step more does not grow with the run.
+    An empty cursor gives everything. The work for one step more does not grow with the run, and what one viewer was
+    shown of it is not made again for the next.
     """
     name = desk.drafts.run
+    log = desk.mark(name)
+    once = partial(_once, desk, None if log is None else (name, log))
+    names = teaching.run_names(desk)
     events = teaching.events_of(desk, name)
     # Another run is shown at its newest step; what was chosen before the first poll is no other run.
     if cursor.get("teach.run", name) != name:
@@ -116,18 +121,29 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     smaller = _smaller(cursor, name, events)
     answer, which = gr.skip(), gr.skip()
     if new("answer", (name, at, status.run == name, cursor.get("teach.which"))):
-        samples = answers_of(desk, name, at)
+        samples = once("answers", (at,), lambda: answers_of(desk, name, at))
         chosen = cursor.get("teach.which") if cursor.get("teach.which") in samples else next(iter(samples), None)
-        answer = answer_html(desk, name, at, None if chosen is None else samples[chosen])
+        sample = None if chosen is None else samples[chosen]
+        answer = once("answer", (at, chosen), lambda: answer_html(desk, name, at, sample))
         if new("which", (tuple(samples), chosen)):
             which = gr.update(choices=list(samples), value=chosen, visible=len(samples) > 1)
-    warned = new("warning", (name, measured, len(events) < 3, teaching.limit(desk), _taught(desk)))
+    limit = teaching.limit(desk)
+    warned = new("warning", (name, measured, len(events) < 3, limit, _taught(desk)))
+    state = state_html(desk, name, events, smaller)
+
+    def grown(part: str) -> bool:
+        return new(part, (name, measured, len(events) < 3))
+
+    def warning() -> tuple[str, tuple[tuple[str, int], ...]]:
+        text, back = teaching.warning(desk, name, events)
+        return text, tuple(back)
+
     return [
-        _runs(desk, name) if new("runs", (name, *teaching.run_names(desk))) else gr.skip(),
-        _once(cursor, "state", state_html(desk, name, events, smaller)),
-        skill_and_retention(events) if new("meters", (name, measured, len(events) < 3)) else gr.skip(),
-        *(_forgetting(desk, name, events) if warned else [gr.skip()] * 4),
-        curves_html(events) if new("curves", (name, measured, len(events) < 3)) else gr.skip(),
+        _runs(names, name) if new("runs", (name, *names)) else gr.skip(),
+        state if new("state", state) else gr.skip(),
+        once("meters", (), lambda: skill_and_retention(events)) if grown("meters") else gr.skip(),
+        *(_forgetting(desk, once("warning", (limit,), warning)) if warned else [gr.skip()] * 4),
+        once("curves", (), lambda: curves_html(events)) if grown("curves") else gr.skip(),
         answer,
         cursor.get("teach.step") is None if new("follow", cursor.get("teach.step") is None) else gr.skip(),
         _slider(events, at) if new("slider", (name, at, last)) else gr.skip(),
@@ -143,9 +159,9 @@ def _new(cursor: Cursor, part: str, key: Any) -> bool:
     return bool(seen != key)
 
 
-def _once(cursor: Cursor, part: str, html: str) -> Any:
-    """Some HTML, unless it is what was shown last."""
-    return html if _new(cursor, part, html) else gr.skip()
+def _once(desk: Desk, log: Hashable | None, part: str, of: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """A part of the page as it is of this run's log (None: not there yet), made for the first viewer who needs it."""
+    return desk.made.once(f"teach.{part}", None if log is None else (log, *of), make)
 
 
 def _taught(desk: Desk) -> bool:
@@ -275,20 +291,19 @@ def _slider(events: list[Event], at: int) -> Any:
     return gr.update(minimum=1, maximum=max(2, last), value=max(1, at), interactive=last > 1)
 
 
-def _runs(desk: Desk, name: str | None) -> Any:
-    names = teaching.run_names(desk)
+def _runs(names: list[str], name: str | None) -> Any:
     known = names if name is None or name in names else [name, *names]
     return gr.update(choices=known, value=name, visible=bool(known))
 
 
-def _forgetting(desk: Desk, name: str | None, events: list[Event]) -> list[Any]:
+def _forgetting(desk: Desk, said: tuple[str, tuple[tuple[str, int], ...]]) -> list[Any]:
     """The warning with what one can do: row, words, checkpoints, button."""
-    text, back = teaching.warning(desk, name, events)
+    text, back = said
     label = "Stop and go back" if _taught(desk) else "Go back"
     html = f'<div class="wb wb-warning" role="alert">{escape(text)}</div>' if text else ""
     return [
         gr.update(visible=bool(text)),
         html,
-        gr.update(choices=back, value=back[0][1] if back else None, visible=bool(back)),
+        gr.update(choices=list(back), value=back[0][1] if back else None, visible=bool(back)),
         gr.update(value=label, visible=bool(back)),
     ]
