@@ -86,29 +86,36 @@ def _panel(panel: Any, title: str, comparisons: Sequence[Comparison]) -> None:
 
 
 def draw_row(results: Results, path: Path) -> bool:
-    """Skills in a row: each set's score after each lesson from its own on, a panel for each method. False: no runs."""
+    """Skills in a row: each set's score after each lesson from its own on, a panel for each method without and with
+    keep rows. False: no runs.
+    """
     import matplotlib.pyplot as plt
 
-    runs = {m: results.select("in a row", method=m) for m in ("sdft", "sft")}
+    ways = {"": False, ", keep rows": True}
+    runs = {
+        f"{method.upper()}{how}": results.select("in a row", method=method, keep=keep)
+        for method in ("sdft", "sft")
+        for how, keep in ways.items()
+    }
     if not all(runs.values()):
         return False
     styles = {"quiz": ("o", "-"), "toolbox": ("s", "--"), "remedies": ("^", ":")}
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
-        for panel, (method, lines) in zip(panels, runs.items(), strict=True):
+        figure, panels = plt.subplots(1, len(runs), figsize=(8.4, 2.8), sharey=True)
+        for panel, (title, lines) in zip(panels, runs.items(), strict=True):
             for line in lines:
                 for name, scores in line["figures"]["skill"].items():
                     first = 4 - len(scores)
                     mark, dash = styles[name]
                     panel.plot(range(first, 4), scores, dash, marker=mark, color="0.3", markersize=4, linewidth=0.9)
-            panel.set_title(f"{method.upper()}, {len(lines)} runs", loc="left", fontsize=9, fontweight="bold")
+            panel.set_title(title, loc="left", fontsize=9, fontweight="bold")
             panel.set_xticks([1, 2, 3])
-            panel.set_xlabel("lessons taught so far")
+            panel.set_xlabel("lessons so far")
             panel.grid(axis="y", color="0.9", linewidth=0.6)
         panels[0].set_ylabel("share of held-out questions right")
         panels[0].set_ylim(-0.03, 1.03)
         for name, (mark, dash) in styles.items():
-            panels[1].plot([], [], dash, marker=mark, color="0.3", markersize=4, linewidth=0.9, label=name)
+            panels[-1].plot([], [], dash, marker=mark, color="0.3", markersize=4, linewidth=0.9, label=name)
         figure.legend(frameon=False, loc="upper center", ncols=3)
         figure.tight_layout(rect=(0, 0, 1, 0.92))
         figure.savefig(path, metadata={"Date": None})
