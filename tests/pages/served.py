@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +92,25 @@ class Served:
         return found.pop()
 
 
+@contextmanager
+def desktop(browser: Browser, profile: Path) -> Iterator[BrowserContext]:
+    """A window whose tabs hide one another, as a person's do.
+
+    Playwright tells each page of a browser that it starts itself to take itself for the one in front. So this one is
+    started by hand, and Playwright is asked to leave its pages alone.
+    """
+    command = [CHROMIUM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            where = next(line.split()[-1] for line in process.stderr if line.startswith("DevTools listening on "))
+            joined = browser.browser_type.connect_over_cdp(where, no_defaults=True)
+            yield joined.contexts[0]
+            joined.close()
+        finally:
+            process.terminate()
+
+
 @dataclass
 class Visit:
     """A page of the app in a browser; notes what went wrong in it and whom it asked for anything."""
@@ -103,7 +124,11 @@ class Visit:
     @classmethod
     def to(cls, browser: Browser, address: str, **options: Any) -> Visit:
         """Open the app in a new window."""
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        return cls.tab_of(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}), address)
+
+    @classmethod
+    def tab_of(cls, context: BrowserContext, address: str) -> Visit:
+        """Open the app in one more tab of a window."""
         context.set_default_timeout(WAIT)
         visit = cls(context.new_page(), context, address)
         own = urlsplit(address).netloc

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.served import FAKE, TABS, WAIT, Served, Visit
+from tests.pages.served import FAKE, TABS, WAIT, Served, Visit, desktop
 from tests.pages.test_pages import IMAGE, LONG, SCRIPT, findings, harmless, wider
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +142,35 @@ def test_a_page_that_was_closed_or_asleep_shows_the_run_as_it_is(
     sleeper.send("Page.setWebLifecycleState", {"state": "active"})
     visit.says("#teach-state", f"Stopped at step {HOLD} of 50")
     visit.says("#status", "Ready.")
+
+
+def test_a_hidden_tab_shows_the_run_as_it_is_soon_after_it_comes_back(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    with desktop(browser, tmp_path / "profile") as window:
+        front, visit = (Visit.tab_of(window, served.address) for _ in range(2))
+        visit.use_set()
+        visit.start(50, "behind")
+        visit.says("#teach-state", f"Step {HOLD} of 50")
+        front.page.bring_to_front()
+        woken = "window.woken = performance.now()"
+        visit.page.evaluate(f"{woken}; setInterval(() => {{ {woken} }}, 100)")
+        until(lambda: visit.page.evaluate("document.hidden"), 20)
+        # What the browser itself does with such a tab after some minutes.
+        sleeper = window.new_cdp_session(visit.page)
+        sleeper.send("Page.setWebLifecycleState", {"state": "frozen"})
+        asleep = "document.hidden && performance.now() - window.woken > 2000"
+        until(lambda: visit.page.evaluate(asleep), 20)
+        front.tab("Teach")
+        front.press("Stop")
+        front.says("#teach-state", f"Stopped at step {HOLD} of 50")
+        expect(visit.at("#teach-state")).to_contain_text(f"Step {HOLD} of 50")
+        assert visit.page.evaluate(asleep), "it followed the run all the time"
+        visit.page.bring_to_front()
+        expect(visit.at("#teach-state")).to_contain_text(f"Stopped at step {HOLD} of 50", timeout=3000)
+        expect(visit.at("#status")).to_contain_text("Ready.", timeout=3000)
+        for seen in (visit, front):
+            assert not seen.errors + seen.elsewhere
 
 
 def test_the_five_clicks_by_keyboard_alone(visit: Visit) -> None:
