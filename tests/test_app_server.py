@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -352,3 +353,34 @@ def test_the_server_ends_in_order_and_its_endpoints_answer(tmp_path: Path) -> No
         "Closing: the model is being told to save and end.",
     ]
     assert children and not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_without_a_network_there_is_no_public_address_and_the_server_goes_on(tmp_path: Path) -> None:
+    program = (
+        "import pathlib\nfrom workbench.app.server import Options, serve\n"
+        f"serve(Options(pathlib.Path({str(tmp_path / 'runs')!r}), port=0, auth='a:b', share=True, worker={FAKE!r}))"
+    )
+    nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:1")
+    environment = {**os.environ, **nowhere, "NO_PROXY": "", "no_proxy": "", "PYTHONPATH": str(HERE.parent)}
+    environment.pop("GRADIO_SHARE_SERVER_ADDRESS", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(4)]
+        address = said[0].removeprefix("The workbench is at ").strip()
+        assert address.startswith("http://127.0.0.1:"), said
+        assert said[2] == "No public address could be had: Could not get share link from Gradio API Server.\n", said
+        assert said[3].startswith("This machine can use the workbench all the same."), said
+        assert httpx.get(f"{address}/config", trust_env=False, timeout=60).status_code == 401
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert rest == "Closing: the model is being told to save and end.\n"

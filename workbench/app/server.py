@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ os.environ.pop("GRADIO_VIBE_MODE", None)
 from workbench.app.desk import EACH, Cursor, Desk, Shared  # noqa: E402
 from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
 from workbench.app.holding import held  # noqa: E402
-from workbench.errors import InputError, WorkbenchError  # noqa: E402
+from workbench.errors import InputError  # noqa: E402
 from workbench.worker import Worker  # noqa: E402
 
 if TYPE_CHECKING:
@@ -354,16 +355,20 @@ def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str]
     print(f"The workbench is at {address}", flush=True)
     print("Leave this window open; Ctrl-C ends it.", file=sys.stderr)
     if options.share:
-        print(f"For others, for a week at most: {_tunnel(port)}", flush=True)
+        # Beside the server: this machine need not wait for the network.
+        threading.Thread(target=_share, args=(port,), name="share", daemon=True).start()
     server.run(sockets=[sock])
 
 
-def _tunnel(port: int) -> str:
+def _share(port: int) -> None:
+    """Get a public address and say it, or say that there is none."""
     from gradio.networking import setup_tunnel
 
     try:
-        return str(setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None))
+        address = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
     except Exception as error:
-        raise WorkbenchError(
-            f"No public address could be had: {error}.", "Check the network, or leave --share out."
-        ) from error
+        said = f"{error}".strip().rstrip(".") or type(error).__name__
+        print(f"No public address could be had: {said}.", file=sys.stderr)
+        print("This machine can use the workbench all the same. Check the network and start it again.", file=sys.stderr)
+    else:
+        print(f"For others, for a week at most: {address}", flush=True)
