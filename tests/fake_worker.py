@@ -5,7 +5,8 @@
 Everything is at once, but for what is said to wait: a run takes its steps without pause up to step
 `FAKE_HOLD_AT` (environment; default: none), and there it waits for `stop` or for the command `go_on`. A question with
 the word `boom` fails, one with `hold` streams a token and waits for `go_on`; the command `die` ends the process with
-exit status 3. A model named `missing` cannot be loaded. `teach` on a run that was stopped goes on with `resume`.
+exit status 3. A model named `missing` cannot be loaded, and one named `some/large` is downloaded until `stop` or
+`go_on`. `teach` on a run that was stopped goes on with `resume`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from tests.fake_run import config_of, events_of, measure, sample_of, verdict  # 
 from workbench.demonstrations import Demonstration, split  # noqa: E402
 from workbench.errors import InputError, WorkbenchError  # noqa: E402
 from workbench.events import Evaluated, Event, RunEnded, RunStarted, Step  # noqa: E402
+from workbench.hub import Halted  # noqa: E402
 from workbench.runs import Run, free_name, open_run  # noqa: E402
 from workbench.runs.folder import check_name, create  # noqa: E402
 from workbench.runs.log import EventWriter  # noqa: E402
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings  # noqa: E402
-from workbench.worker.protocol import LONG, SHORT, from_line, to_line  # noqa: E402
+from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, from_line, to_line  # noqa: E402
 
 TEMPLATE = "This is an example for a response to the question:"
 
@@ -70,7 +72,7 @@ class Fake:
             do = command["do"]
             if do == "stop":
                 was = self.state
-                if was not in ("idle", "loading"):
+                if was not in ("idle", "loading") or self.phase.startswith(DOWNLOADING):
                     self.become("stopping", "Saving", self.run)
                     self.stop.set()
                     self.go_on.set()
@@ -127,6 +129,12 @@ class Fake:
         self.become("loading", "Loading the model")
         if model == "missing":
             raise InputError("There is no model missing.", "Check the name.")
+        if model == "some/large":
+            self.become("loading", f"{DOWNLOADING} {model}: model-00001-of-00002.safetensors, 0.30 of 8.00 GB")
+            self.go_on.wait()
+            if self.stop.is_set():
+                problem = f"The download of {model} was stopped at 0.30 of 8.00 GB."
+                raise Halted(problem, "Ask for the model again: it goes on from there.")
         self.model = model
         return {"model": model, "parameters": 4_000_000, "longest": 512, "pocket": model == "pocket", "seconds": 0.1}
 

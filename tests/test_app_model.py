@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_loading_can_be_cancelled(desk: Desk) -> None:
     until(lambda: desk.worker.status.state == "idle")
 
     class Never:
-        replies: tuple[Any, ...] = ()
+        replies: tuple[Any, ...] = ({"reply": "failed", "died": True},)
 
         def done(self) -> bool:
             return desk.worker.status.restarts > 0
@@ -220,6 +221,55 @@ def test_loading_can_be_cancelled(desk: Desk) -> None:
     assert "was cancelled; nothing has changed" in model.state(desk, loading)
     model.stop(desk, loading)  # nothing is being loaded now: the worker is left alone
     assert desk.worker.status.restarts == 1
+
+
+def test_a_download_is_shown_and_cancelled_without_ending_the_worker(desk: Desk) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+    before, loading, cursor = desk.worker.pid, Loading(Lookups(lambda _: CONFIG)), {}
+    model.start(desk, loading, cursor, "some/large", "auto")
+    until(lambda: "model-00001" in model.state(desk, loading))
+    said, cancel, *_ = model.poll(desk, loading, cursor)
+    assert "Downloading some/large: model-00001-of-00002.safetensors, 0.30 of 8.00 GB, " in said
+    assert "In memory: pocket." in said and cancel["visible"]
+    model.stop(desk, loading)
+    until(lambda: not loading.going)
+    said, cancel, *_ = model.poll(desk, loading, cursor)
+    assert "was stopped at 0.30 of 8.00 GB. Ask for the model again: it goes on from there. In memory: pocket." in said
+    assert "compare-wrong" not in said and not cancel["visible"]
+    assert (desk.worker.pid, desk.worker.status.restarts) == (before, 0)
+    model.start(desk, loading, cursor, "some/large", "auto")
+    until(lambda: "model-00001" in model.state(desk, loading))
+    desk.worker.call("go_on")
+    until(lambda: "loaded in" in model.state(desk, loading))
+    assert "In memory: some/large" in model.state(desk, loading)
+
+
+def test_a_download_that_does_not_stop_is_ended_by_a_second_press(desk: Desk) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+    loading = Loading(Lookups(lambda _: CONFIG))
+    model.start(desk, loading, {}, "some/large", "auto")
+    until(lambda: "model-00001" in model.state(desk, loading))
+    desk.worker._status = replace(desk.worker.status, state="stopping", phase="Stopping")
+    said, cancel = model.stop(desk, loading)
+    assert "cancel once more" in said or "was cancelled" in said
+    until(lambda: desk.worker.status.restarts == 1 and not loading.going)
+    assert "was cancelled; nothing has changed" in model.state(desk, loading)
+
+
+def test_the_download_that_the_worker_begins_with_can_be_cancelled(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, model="some/large", command=FAKE)
+    worker.start()
+    try:
+        desk, loading = Desk.at(tmp_path, worker), Loading()
+        until(lambda: model.can_stop(desk, loading))
+        assert model.restore(desk, loading)[2]["visible"]
+        assert "model-00001-of-00002.safetensors, 0.30 of 8.00 GB" in model.state(desk, loading)
+        model.stop(desk, loading)
+        until(lambda: worker.status.state == "idle")
+        assert "it goes on from there" in (worker.status.error or "") and not model.can_stop(desk, loading)
+        assert "No model is in memory yet" in model.state(desk, loading)
+    finally:
+        worker.close()
 
 
 def test_only_what_can_be_loaded_is_offered_without_a_word() -> None:

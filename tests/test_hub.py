@@ -17,6 +17,8 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from tests.command import call
+from tests.test_worker import Inside
+from tests.waiting import until
 from workbench import hub
 from workbench.commands.screen import Download
 from workbench.errors import InputError
@@ -32,11 +34,14 @@ class Endpoint:
         asked: the byte from which each file was asked for.
         refuses: status and error code that files are answered with.
         breaks_at: the byte of the weights at which the line goes dead, for good.
+        go_on: what the second half of the weights waits for.
     """
 
     def __init__(self, folder: Path) -> None:
         self.refuses: tuple[int, str] | None = None
         self.breaks_at: int | None = None
+        self.go_on = threading.Event()
+        self.go_on.set()
         self.folder, self.asked = folder, []  # type: tuple[Path, list[tuple[str, int]]]
         endpoint = self
 
@@ -85,6 +90,10 @@ class Endpoint:
                     self.close_connection = True
                 elif body and endpoint.breaks_at is not None and len(content) > 50_000:
                     content, self.close_connection = b"", True
+                if body and len(content) > 50_000:
+                    self.wfile.write(content[: len(content) // 2])
+                    endpoint.go_on.wait(30)
+                    content = content[len(content) // 2 :]
                 if body:
                     self.wfile.write(content)
 
@@ -236,3 +245,37 @@ def test_the_command_line_shows_it_and_stops_it(
     status, found, said = call(capsys, "check", data, "--model", "someone/tiny", "--rows", 2, "--max-new-tokens", 4)
     assert status == 0 and found["model"] == "someone/tiny" and "Downloading someone/tiny" in said
     assert [start for name, start in endpoint.asked if name == "model.safetensors"][-1] > 0
+
+
+def test_each_file_of_weights_is_named_as_its_turn_comes(endpoint: Endpoint) -> None:
+    (endpoint.folder / "more.safetensors").write_bytes(b"x" * 1000)
+    named: list[str] = []
+    hub.fetch("someone/tiny", None, begins=named.append)
+    assert named == ["model.safetensors", "more.safetensors", ""]
+
+
+def test_the_worker_names_the_file_and_stops_at_a_word(endpoint: Endpoint, tmp_path: Path, tiny_folder: Path) -> None:
+    worker = Inside(tmp_path / "runs", tiny_folder)
+    try:
+        worker.do("render", row={"prompt": "x"})  # its first model is there
+        endpoint.go_on.clear()
+        loading = worker.call("load", model="someone/tiny")
+        until(lambda: any("model.safetensors" in status["phase"] for status in worker.status))
+        said = worker.status[-1]
+        assert said["phase"] == "Downloading someone/tiny: model.safetensors, 0.00 of 0.00 GB"
+        assert worker.do("stop") == {"was": "loading"} and worker.status[-1]["state"] == "stopping"
+        endpoint.go_on.set()
+        with pytest.raises(InputError, match="was stopped at") as raised:
+            loading.result(60)
+        assert "it goes on from there" in raised.value.advice
+        last = worker.status[-1]
+        # It was asked for, and the first model is still there: nothing is wrong.
+        assert (last["state"], last["model"], last["error"]) == ("idle", str(tiny_folder), None)
+        (part,) = (tmp_path / "cache").rglob("*.incomplete")
+        had = part.stat().st_size
+        assert worker.do("load", model="someone/tiny")["model"] == "someone/tiny"
+        assert had and [start for name, start in endpoint.asked if name == "model.safetensors"] == [0, had]
+        assert "Reading someone/tiny into memory" in [status["phase"] for status in worker.status]
+    finally:
+        endpoint.go_on.set()
+        worker.close()

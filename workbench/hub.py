@@ -63,7 +63,11 @@ class _Weights:
 
 
 def fetch(
-    name: str, revision: str | None, report: Report = lambda done, total: None, should_stop: Callable[[], bool] = bool
+    name: str,
+    revision: str | None,
+    report: Report = lambda done, total: None,
+    should_stop: Callable[[], bool] = bool,
+    begins: Callable[[str], None] = lambda file: None,
 ) -> tuple[str, str]:
     """Download a model's weights, config and tokenizer, as far as they are not on this disk.
 
@@ -72,6 +76,7 @@ def fetch(
     Args:
         report: called now and then.
         should_stop: asked as bytes come in.
+        begins: told each file of weights as its turn comes, and an empty text before what is left.
 
     Raises:
         Halted: it was stopped.
@@ -101,7 +106,9 @@ def fetch(
         report(done, total)
         bar = _bar(came)
         for each in weights:
+            begins(each.file)
             _take_up(name, commit, each, bar)
+        begins("")
         folder = snapshot_download(
             name,
             revision=commit,

@@ -89,6 +89,7 @@ def load(
     precision: str = "auto",
     report: hub.Report = lambda done, total: None,
     should_stop: Callable[[], bool] = bool,
+    begins: Callable[[str], None] = lambda file: None,
 ) -> LoadedModel:
     """Load a model, frozen, in evaluation mode, on the GPU where there is one.
 
@@ -100,6 +101,7 @@ def load(
             quantised, else fp32 on a CPU, bf16 on a GPU, fp16 on a GPU without bf16.
         report: told how many bytes of a hub model are on this disk, and of how many, as they come in.
         should_stop: asked meanwhile.
+        begins: told which of its files comes in, where that is known.
 
     Raises:
         InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded,
@@ -112,7 +114,7 @@ def load(
     fetched: str | None = None
     if source == name and not Path(source).is_dir() and not here_only:
         # From here on it is a folder on this disk.
-        source, fetched = hub.fetch(name, revision, report, should_stop)
+        source, fetched = hub.fetch(name, revision, report, should_stop, begins)
         revision, here_only = None, True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}

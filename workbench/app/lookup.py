@@ -210,17 +210,6 @@ def about(found: Found) -> str:
     return text
 
 
-def downloaded(name: str) -> float:
-    """Bytes of a hub model's files that are on this machine, parts of unfinished ones included."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    folder = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
-    try:
-        return float(sum(file.stat().st_size for file in folder.iterdir()))
-    except OSError:
-        return 0.0
-
-
 def _folder(name: str) -> Found:
     path = Path(name).expanduser()
     if not path.exists():

@@ -22,7 +22,6 @@ from workbench.app.lookup import (
     Found,
     Lookups,
     about,
-    downloaded,
     kind_of,
     needs,
     verdict,
@@ -31,11 +30,13 @@ from workbench.memory import QUANTISED, Machine, Shape, gigabytes, machine
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
 from workbench.views.text import escape
 from workbench.worker import Call
+from workbench.worker.protocol import DOWNLOADING
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SAME: Any = gr.skip()
 DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
 SLOW = "{} on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."
+STUCK = "If it does not stop, cancel once more: the worker process is then ended and started again."
 PRECISION_HELP = (
     "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. 8-bit and 4-bit: one byte and "
     "half a byte, for one GPU. auto: fp32 on a CPU, bf16 on a GPU."
@@ -57,7 +58,6 @@ class Loading:
     name: str = ""
     call: Call | None = None
     began: float = 0.0
-    had: float = 0.0
     cancelled: bool = False
 
     @property
@@ -146,7 +146,7 @@ def restore(desk: Desk, loading: Loading) -> list[Any]:
     return [
         name,
         state(desk, loading),
-        gr.update(visible=loading.going),
+        gr.update(visible=can_stop(desk, loading)),
         gr.update(visible=desk.worker.status.model == POCKET),
         estimate(desk, loading, name, "auto"),
     ]
@@ -159,11 +159,11 @@ def _name(desk: Desk) -> str:
 def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
     """How loading goes, and whether what was asked of the hub has come."""
     said, waits = state(desk, loading), loading.lookups.version
-    seen = (said, loading.going, desk.worker.status.model)
+    seen = (said, can_stop(desk, loading), desk.worker.status.model)
     updates: list[Any] = [SAME] * 4
     if cursor.get("model.seen") != seen:
         cursor["model.seen"] = seen
-        updates[:3] = said, gr.update(visible=loading.going), gr.update(visible=desk.worker.status.model == POCKET)
+        updates[:3] = said, gr.update(visible=seen[1]), gr.update(visible=desk.worker.status.model == POCKET)
     asked = cursor.get("model.view", (_name(desk), "auto"))
     if cursor.get("model.found", 0) != waits:
         cursor["model.found"] = waits
@@ -183,17 +183,32 @@ def start(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: st
     if found.problem and kind_of(name) != "hub":
         return [line(found.problem, wrong=True), SAME, need]
     loading.name, loading.began, loading.cancelled = name, time.monotonic(), False
-    loading.had = downloaded(name) if kind_of(name) == "hub" else 0.0
     loading.call = desk.worker.call("load", model=name, precision=precision)
     return [state(desk, loading), gr.update(visible=True), need]
 
 
+def can_stop(desk: Desk, loading: Loading) -> bool:
+    """Whether there is something to cancel: what a person asked for, or the download that the worker began with."""
+    return loading.going or _downloads(desk)
+
+
 def stop(desk: Desk, loading: Loading) -> list[Any]:
-    """Give up loading: the worker process is ended and started again with the model that it had."""
-    if loading.going:
-        loading.cancelled = True
-        desk.worker.restart()
-    return [state(desk, loading), gr.update(visible=False)]
+    """Give up loading. A download stops, and goes on from there when it is asked for again.
+
+    Whatever else a load is at cannot be stopped: the worker process is ended and started again with the model that it
+    had. So it is where a download was told to stop and does not, as nothing comes in.
+    """
+    if can_stop(desk, loading):
+        loading.cancelled = loading.going
+        if _downloads(desk):
+            desk.worker.call("stop")
+        else:
+            desk.worker.restart()
+    return [state(desk, loading), gr.update(visible=can_stop(desk, loading))]
+
+
+def _downloads(desk: Desk) -> bool:
+    return desk.worker.status.phase.startswith(DOWNLOADING)
 
 
 def state(desk: Desk, loading: Loading) -> str:
@@ -202,10 +217,15 @@ def state(desk: Desk, loading: Loading) -> str:
     here = f"In memory: {status.model}." if status.model else "No model is in memory yet."
     if loading.going:
         took = int(time.monotonic() - loading.began)
-        return line(f"Loading {loading.name}: {_phase(status.phase, loading)}, {took} s so far. {here}")
-    if loading.cancelled:
-        return line(f"Loading {loading.name} was cancelled; nothing has changed. {here}")
+        if status.state == "stopping":
+            return line(f"Stopping the download of {loading.name}. {STUCK} {here}")
+        phase = status.phase if loading.name in status.phase else f"Loading {loading.name}"
+        return line(f"{phase}, {took} s so far. {here}")
     last = loading.call.replies[-1] if loading.call is not None and loading.call.replies else {}
+    if loading.cancelled and last.get("died"):
+        return line(f"Loading {loading.name} was cancelled; nothing has changed. {here}")
+    if loading.cancelled and last.get("reply") == "failed":
+        return line(f"{last['problem']} {last['advice']} {here}")
     if last.get("reply") == "failed":
         why = f"{last['problem']} {last['advice']}"
         found = loading.lookups.find(loading.name)
@@ -221,18 +241,6 @@ def state(desk: Desk, loading: Loading) -> str:
     if status.state == "loading":
         return line(f"{status.phase or 'Loading the model'}. {here}")
     return line(here)
-
-
-def _phase(phase: str, loading: Loading) -> str:
-    words = (phase or "loading").rstrip(".").lower()
-    if kind_of(loading.name) != "hub":
-        return words
-    got = downloaded(loading.name)
-    if got <= loading.had:
-        return words
-    found = loading.lookups.find(loading.name)
-    whole = "" if found.shape is None else f" of about {gigabytes(found.shape.parameters * found.shape.stored)}"
-    return f"{gigabytes(got)}{whole} downloaded"
 
 
 def ask_again(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: str) -> str:

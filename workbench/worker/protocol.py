@@ -25,6 +25,9 @@ LONG = ("load", "check", "teach", "resume", "sit", "export", "import_adapter")
 SHORT = ("ask", "map", "render")
 """Commands that are served while a long one goes on, too."""
 
+DOWNLOADING = "Downloading"
+"""How the phase begins while a model's files come in: the one part of `load` that `stop` ends."""
+
 LAST = ("done", "failed")
 """The replies after which there is no other."""
 

@@ -8,7 +8,7 @@
   and prompts by role, first_token_seconds |
 | map | messages, demonstration, context, run, step, of, text | sample: a `RolloutSample` |
 | render | row, template | student, teacher, student_tokens, teacher_tokens, limit |
-| stop | | was: the state before |
+| stop | | was: the state before; of `load` only a download is stopped |
 
 Long commands are performed one at a time; a second one is refused. Questions (`ask`, `map`, `render`) are served
 while a long command goes on, wherever it asks whether to stop: between two tokens and between two phases. They draw
@@ -29,16 +29,16 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import InputError, WorkbenchError
+from workbench.hub import Halted, Report
 from workbench.models import load, parameters
 from workbench.sampling import Choice, Stopped
 from workbench.worker.asking import ROLES, Asker, Question, read_rows
-from workbench.worker.protocol import LONG, SHORT, from_line, to_line
+from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, from_line, to_line
 from workbench.worker.tasks import Tasks
 
 Command = dict[str, Any]
 
 _STATES = {"load": "loading", "check": "checking", "teach": "teaching", "resume": "teaching"}
-_FETCHING = "Downloading"
 _DOING = {
     "load": "A model is being loaded",
     "check": "The teacher is being checked",
@@ -145,14 +145,15 @@ class Service:
         with self._news:
             was = str(self._status["state"])
             waiting, self._long = self._long, None
-            fetching = str(self._status["phase"]).startswith(_FETCHING)
+            fetching = str(self._status["phase"]).startswith(DOWNLOADING)
             stoppable = self._asking if self._doing is None else self._doing["do"] != "load" or fetching
             if stoppable:
                 self._stop.set()
+            # Before the lock is given back: what stops at once is over, and must not be said to be stopping still.
+            if stoppable and was != "idle":
+                self._become(state="stopping", phase="Stopping")
         if waiting is not None:
             self._fail(waiting, _stopped())
-        if stoppable and was != "idle":
-            self._become(state="stopping", phase="Stopping")
         return was
 
     # The model's thread.
@@ -177,6 +178,8 @@ class Service:
             self._doing = None
             self._stop.clear()
         lost = str(failure) if do == "load" and failure is not None else None
+        if isinstance(failure, Halted) and self._asker is not None:
+            lost = None  # somebody asked for it, and there is a model to go on with
         self._become(state="idle", phase="", run=None, error=lost)
         if not command["id"]:
             return
@@ -210,13 +213,15 @@ class Service:
             gc.collect()
         else:
             again = None
+        report, begins = self._fetching(model)
         try:
             fetched = load(
                 model,
                 revision=revision,
                 precision=precision,
-                report=self._fetching(model),
+                report=report,
                 should_stop=self._stop.is_set,
+                begins=begins,
             )
             self._asker = Asker(fetched, self._runs)
         except Exception:
@@ -236,17 +241,23 @@ class Service:
             "seconds": round(time.perf_counter() - began, 3),
         }
 
-    def _fetching(self, model: str) -> Callable[[float, float], None]:
-        """Says how far a download is, twice a second at most."""
-        said = 0.0
+    def _fetching(self, model: str) -> tuple[Report, Callable[[str], None]]:
+        """Say how far a download is, at each new file and twice a second at most."""
+        said, file = 0.0, ""
+
+        def begins(name: str) -> None:
+            nonlocal said, file
+            said, file = 0.0, f"{name}, " if name else ""
 
         def report(done: float, total: float) -> None:
             nonlocal said
-            if done < total and time.perf_counter() - said > 0.5:
+            if done >= total:
+                self._become(phase=f"Reading {model} into memory")
+            elif time.perf_counter() - said > 0.5:
                 said = time.perf_counter()
-                self._become(phase=f"{_FETCHING} {model}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+                self._become(phase=f"{DOWNLOADING} {model}: {file}{done / 1e9:.2f} of {total / 1e9:.2f} GB")
 
-        return report
+        return report, begins
 
     def _model(self) -> Asker:
         if self._asker is None:
