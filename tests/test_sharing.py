@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
@@ -10,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 
 from tests.fake_run import sample_of
 from tests.test_app_server import desk_at, write_run
@@ -19,6 +22,7 @@ from workbench.app import desk as desk_module
 from workbench.app import status, teaching, watching
 from workbench.app.desk import Desk
 from workbench.app.sharing import Made
+from workbench.app.skipping import Pages
 from workbench.events import Step
 from workbench.runs.log import EventWriter
 from workbench.runs.shelf import rename
@@ -214,3 +218,18 @@ def test_stopping_what_is_no_run_is_said_without_a_run(desk: Desk) -> None:
     desk.worker._status = Status(alive=True, state="stopping", phase="Stopping", model="pocket")
     assert status.sentence(desk) == "Stopping."
     assert "None" not in status.steps_html(desk)
+
+
+@pytest.mark.parametrize("kind", [Pages, gr.Blocks])
+def test_what_is_skipped_is_told_as_gradio_tells_it_and_costs_nothing(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [gr.skip(), "new", gr.update(value="", visible=False), gr.skip(), {"a": 1}]
+    with kind() as blocks:
+        outputs = [gr.Radio(["old"]), gr.Markdown("old"), gr.Textbox("old"), gr.Slider(1, 9), gr.State({})]
+        gr.Button("Go").click(lambda: given, None, outputs)
+    function = next(iter(blocks.fns.values()))
+    made = counted(monkeypatch, gr.Slider, "__init__")
+    sent = asyncio.run(blocks.postprocess_data(function, given, SessionState(blocks)))
+    assert sent == [gr.skip(), "new", {"value": "", "visible": False, "__type__": "update"}, gr.skip(), None]
+    assert bool(made) == (kind is gr.Blocks)

@@ -1,0 +1,29 @@
+"""Pages that do no work for what has not changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.components.base import _Keywords
+
+
+class Pages(gr.Blocks):  # type: ignore[misc, unused-ignore]
+    """Gradio's blocks, but for `gr.skip()`: there a component is made anew for each value that is not to change.
+
+    A poll skips nearly all of its many outputs, and that was nearly all of what it cost.
+    """
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """What is sent to the page; see gradio."""
+        if not isinstance(predictions, list | tuple) or len(predictions) != len(block_fn.outputs):
+            given: list[Any] = await super().postprocess_data(block_fn, predictions, state)
+            return given
+        skipped = [
+            value == gr.skip() if isinstance(value, dict) and not block.stateful else False
+            for value, block in zip(predictions, block_fn.outputs, strict=True)
+        ]
+        # Gradio leaves out what has this mark.
+        rest = [_Keywords.FINISHED_ITERATING if no else value for no, value in zip(skipped, predictions, strict=True)]
+        made = await super().postprocess_data(block_fn, rest, state)
+        return [gr.skip() if no else value for no, value in zip(skipped, made, strict=True)]
