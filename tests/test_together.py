@@ -54,23 +54,39 @@ for method in ("sdft", "sft"):
 """
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch cannot send between processes")
+def launch(folder: Path, driver: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in two processes, and see both end."""
+    (folder / "driver.py").write_text(driver)
+    # Called so, accelerate starts the processes by torchrun, which needs no card; by --cpu it would need MPI.
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", str(folder / "driver.py")]
+    started = subprocess.Popen(
+        [sys.executable, *launch, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    try:
+        out, errors = started.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        started.terminate()  # it ends those that it started; killed, it would leave them hanging
+        raise AssertionError(f"two processes hang: {started.communicate()[1][-3000:]}") from None
+    return subprocess.CompletedProcess(started.args, started.returncode, out, errors)
+
+
+needs_sending = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch cannot send between processes"
+)
+
+
+@needs_sending
 def test_two_processes_take_the_steps_of_one(
     capsys: pytest.CaptureFixture[str], arguments: list[object], tmp_path: Path
 ) -> None:
     for method in ("sdft", "sft"):
         assert call(capsys, *arguments, "--method", method, "--runs", tmp_path / "one", "--name", method)[0] == 0
-    (tmp_path / "driver.py").write_text(DRIVER)
-    # Called so, accelerate starts the processes by torchrun, which needs no card; by --cpu it would need MPI.
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
-    launch += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", str(tmp_path / "driver.py")]
-    said = subprocess.run(
-        [sys.executable, *launch, json.dumps([*map(str, arguments), "--runs", str(tmp_path / "two")])],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )
+    said = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments), "--runs", str(tmp_path / "two")]))
     assert said.returncode == 0, said.stderr[-3000:]
     assert sorted(line for line in said.stdout.splitlines() if line.startswith("process")) == [
         "process 0 of 2",
@@ -104,11 +120,81 @@ def compare(*folders: Path) -> None:
         torch.testing.assert_close(adapters[1][name], weights, rtol=1e-5, atol=1e-6)
 
 
+FULL = """
+import json, sys
+from dataclasses import replace
+import torch
+from tests.test_execution import inject, roles_of
+from tests.test_training import BASIC, without_times
+from workbench.demonstrations import read
+from workbench.errors import InputError
+from workbench.execution import Execution
+from workbench.models import load
+from workbench.training import TrainingState, sdft, sft
+from workbench.training.together import crew
+import pytest
+
+model, rows = load(sys.argv[1], precision="fp32"), read(sys.argv[2]).rows
+settings = replace(BASIC, optim=replace(BASIC.optim, batch=8))
+found = []
+
+def same(phase, failing, smaller, times, method):
+    patch = pytest.MonkeyPatch()
+    roles, other = roles_of(model, settings), roles_of(model, settings)
+    state, planned = TrainingState.begin(roles, settings), TrainingState.begin(other, settings)
+    if crew().number == failing:
+        inject(phase, state, patch, at=1, times=times)
+    seen = list(method(roles, rows, settings, state=state))
+    patch.undo()
+    expected = list(method(other, rows, settings, state=planned, should_stop=lambda: planned.step >= 1))
+    expected += method(other, rows, settings, state=planned, execution=smaller)
+    assert without_times([replace(e, smaller=None) for e in seen]) == without_times(expected)
+    ours, theirs = state.tensors(), planned.tensors()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and len(theirs) > 0
+    found.append([e.smaller for e in seen])
+
+# Of eight answers each process has four.
+same("backward", 1, Execution(micro_batch=2), 1, sdft)
+same("backward", 0, Execution(micro_batch=1), 2, sft)
+same("sample", 1, Execution(at_once=2), 1, sdft)
+
+patch, roles = pytest.MonkeyPatch(), roles_of(model, settings)
+state = TrainingState.begin(roles, settings)
+if crew().number == 1:
+    inject("student", state, patch, at=1, times=99)
+try:
+    found.append(len(list(sdft(roles, rows, settings, state=state))))
+except InputError as error:
+    found.append(str(error))
+print("found " + json.dumps([crew().number, state.step, *found]), flush=True)
+"""
+
+
+@needs_sending
+def test_two_processes_take_a_step_again_if_memory_runs_out_in_one(
+    rows: list[Demonstration], tiny_folder: Path, tmp_path: Path
+) -> None:
+    write(rows, tmp_path / "rows.jsonl")
+    said = launch(tmp_path, FULL, str(tiny_folder), str(tmp_path / "rows.jsonl"))
+    assert said.returncode == 0, said.stderr[-3000:]
+    found = sorted(json.loads(line[6:]) for line in said.stdout.splitlines() if line.startswith("found "))
+    for _, step, backward, sft, sample, _ in found:
+        assert backward == [None, {"micro_batch": 2, "at_once": 0}, None]
+        assert sft == [None, {"micro_batch": 1, "at_once": 0}, None]
+        assert sample == [None, {"micro_batch": 0, "at_once": 2}, None]
+        assert step == 1, "given up at the second step"
+    assert [number for number, *_ in found] == [0, 1]
+    assert "one answer at a time (in another process of this run)" in found[0][-1], "the first says it"
+    assert "Lower --max-new-tokens" in found[0][-1]
+    assert found[1][-1] == 1, "the other ends after the one step that all took"
+
+
 def test_prompts_are_dealt_out_without_a_gap() -> None:
     for size in (1, 2, 3, 5):
         for prompts in range(size, 12):
             shares = [Crew(number, size).share(prompts) for number in range(size)]
             assert [i for share in shares for i in range(prompts)[share]] == list(range(prompts))
             assert all(share.stop > share.start for share in shares)
+            assert max(share.stop - share.start for share in shares) == Crew(0, size).largest(prompts)
     with pytest.raises(InputError, match="A step has 2 prompts, and 3 processes"):
         Crew(0, 3).share(2)

@@ -40,17 +40,20 @@ class Plan:
     settings: Settings
 
     @property
+    def prompts(self) -> int:
+        """Prompts in each batch."""
+        return self.settings.optim.batch // self.settings.rollout.rollouts
+
+    @property
     def keep_rows(self) -> int:
         """Keep rows in each batch, counted in prompts."""
-        prompts = self.settings.optim.batch // self.settings.rollout.rollouts
         if not self.keep:
             return 0
-        return min(prompts - 1, max(1, round(prompts * self.settings.keep.keep_share)))
+        return min(self.prompts - 1, max(1, round(self.prompts * self.settings.keep.keep_share)))
 
     def batch(self, step: int) -> list[PromptTokens]:
         """The rows of step 0, 1, ...: teaching rows first, then keep rows."""
-        prompts = self.settings.optim.batch // self.settings.rollout.rollouts
-        kept = self.keep_rows
+        prompts, kept = self.prompts, self.keep_rows
         seed = self.settings.optim.seed
         rows = stream(len(self.teaching), step * (prompts - kept), prompts - kept, seed)
         chosen = [self.teaching[i] for i in rows]

@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import Execution
 from workbench.training.stopwatch import Stopwatch
-from workbench.training.together import crew
+from workbench.training.together import GivenUp, crew
 
 _WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -31,17 +30,42 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+class _Elsewhere(Exception):
+    """Memory ran out in another process of this run, before the processes of a step exchanged anything."""
+
+
+class Vote:
+    """Whether all processes of a run got through their own part of a step; called once by each that did.
+
+    What comes after the call is exchanged, and cannot be taken again by one process alone.
+    """
+
+    def __init__(self) -> None:
+        self.cast, self.sampling, self.learning = False, 0, 0
+
+    def __call__(self) -> None:
+        """Say so, and hear whether the others did."""
+        self.count()
+        if self.sampling or self.learning:
+            raise _Elsewhere
+
+    def count(self, *, sampling: bool = False, learning: bool = False) -> None:
+        """Count in how many processes memory ran out, in either phase."""
+        self.cast = True
+        self.sampling, self.learning = crew().total((int(sampling), int(learning)))
+
+
 def in_memory(
-    step: Callable[[Execution, Stopwatch], Step], work: Execution, answers: int, *, samples: bool
+    step: Callable[[Execution, Stopwatch, Vote], Step], work: Execution, answers: int, *, samples: bool
 ) -> tuple[Step, Execution]:
     """Take a step; as often as memory runs out, take it again with half as many answers at a time.
 
     A step is a function of the state it starts from, so the one that succeeds is the step that would have been
-    taken had so few at a time been planned. Its event says so, once.
+    taken had so few at a time been planned. Its event says so, once. Of several processes all take it again.
 
     Args:
-        step: leaves the state as it was if it fails.
-        answers: of a step.
+        step: leaves the state as it was if it fails; calls the vote before the first exchange with other processes.
+        answers: of a step, at most, in one process.
         samples: whether it begins by sampling, which is halved by itself.
 
     Raises:
@@ -49,20 +73,28 @@ def in_memory(
     """
     planned = work
     while True:
-        clock = Stopwatch()
+        clock, vote = Stopwatch(), Vote()
         try:
-            event = step(work, clock)
+            event = step(work, clock, vote)
             break
+        except _Elsewhere:
+            said = "in another process of this run"
         except Exception as error:
-            # Of several processes all would have to take the step again, and only one knows.
-            if not ran_out(error) or not crew().alone:
+            # After the vote the others have gone on: what fails then ends the run.
+            if not ran_out(error) or (vote.cast and not crew().alone):
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
         # Here, not in the handler: there the trace back would keep the step's tensors alive.
         free_memory()
-        smaller = work.halved(answers, sampling=samples and not clock.seconds)
+        if not vote.cast or crew().alone:
+            sampling = samples and not clock.seconds
+            vote.count(sampling=sampling, learning=not sampling)
+        smaller: Execution | None = work
+        for failed, phase in ((vote.sampling, True), (vote.learning, False)):
+            if failed and smaller is not None:
+                smaller = smaller.halved(answers, sampling=phase)
         if smaller is None:
-            raise InputError(
+            raise GivenUp(
                 f"Memory ran out with one answer at a time ({said[:200]}).",
                 "Lower --max-new-tokens or --rank, leave out the longest rows, load the model in 4-bit, or take a "
                 "smaller one; `workbench plan MODEL` has the arithmetic. What was saved before is intact.",

@@ -32,7 +32,7 @@ from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
 from workbench.training.comparing import Seen, compare, drift
 from workbench.training.parts import part_of, rollouts
-from workbench.training.recovery import in_memory
+from workbench.training.recovery import Vote, in_memory
 from workbench.training.samples import asked, show
 from workbench.training.scorer import Scorer
 from workbench.training.state import TrainingState
@@ -81,7 +81,7 @@ def _steps(
         frozen = [row.teacher for row in plan.teaching] if kind == "original" else []
         teacher = Scorer(roles.teacher_decoder(kind), pad=pad, head=roles.teacher_head(kind), frozen_prompts=frozen)
 
-    def step(work: Execution, clock: Stopwatch) -> Step:
+    def step(work: Execution, clock: Stopwatch, through: Vote) -> Step:
         state.clear()
         rows, each = plan.batch(state.step), settings.rollout.rollouts
         share = crew().share(len(rows))
@@ -110,6 +110,7 @@ def _steps(
             clock.lap("student")
             state.accumulate(loss)
             clock.lap("update")
+        through()
         seen, answers = crew().all_of(seen, answers, pad)
         rate, norm = state.update(seen.loss)
         clock.lap("update")
@@ -129,6 +130,7 @@ def _steps(
             samples=show(roles.loaded.tokenizer, rows, answers, seen.per_token * seen.counted, seen.choices()),
         )
 
+    most = crew().largest(plan.prompts) * settings.rollout.rollouts
     with crew().stopping(should_stop) as asked_to_stop:
         if not crew().alone:  # all of them stop between two steps, or none
             should_stop = bool
@@ -136,7 +138,7 @@ def _steps(
             if not crew().alone and asked_to_stop():
                 return
             try:
-                event, work = in_memory(step, work, settings.optim.batch, samples=True)
+                event, work = in_memory(step, work, most, samples=True)
             except Stopped:
                 return
             yield event

@@ -20,7 +20,7 @@ from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
 from workbench.training.comparing import Seen, say
 from workbench.training.parts import part_of
-from workbench.training.recovery import in_memory
+from workbench.training.recovery import Vote, in_memory
 from workbench.training.state import TrainingState
 from workbench.training.stopwatch import Stopwatch
 from workbench.training.student import completion_predictions
@@ -48,7 +48,7 @@ def _steps(
 ) -> Iterator[Step]:
     settings = plan.settings
 
-    def step(work: Execution, clock: Stopwatch) -> Step:
+    def step(work: Execution, clock: Stopwatch, through: Vote) -> Step:
         state.clear()
         rows, each = plan.batch(state.step), settings.rollout.rollouts
         share = crew().share(len(rows))
@@ -66,6 +66,7 @@ def _steps(
                 raise Stopped
             state.accumulate(loss)
             clock.lap("update")
+        through()
         seen, targets = crew().all_of(seen, targets, roles.loaded.pad)
         rate, norm = state.update(seen.loss)
         clock.lap("update")
@@ -84,12 +85,13 @@ def _steps(
             keep_loss=seen.keep_loss(rows),
         )
 
+    most = crew().largest(plan.prompts) * settings.rollout.rollouts
     with crew().stopping(should_stop) as asked_to_stop:
         if not crew().alone:  # all of them stop between two steps, or none
             should_stop = bool
         while state.step < settings.optim.steps and not asked_to_stop():
             try:
-                event, work = in_memory(step, work, settings.optim.batch, samples=False)
+                event, work = in_memory(step, work, most, samples=False)
             except Stopped:
                 return
             yield event

@@ -25,6 +25,10 @@ from workbench.sampling import Completions
 from workbench.training.comparing import Seen
 
 
+class GivenUp(InputError):
+    """All processes of a run ended a step at once: none waits to be told. The first says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Crew:
     """The processes of a run, of which this is number `number`."""
@@ -54,6 +58,20 @@ class Crew:
                 f"Start {prompts} at most, or raise --batch.",
             )
         return slice(prompts * self.number // self.size, prompts * (self.number + 1) // self.size)
+
+    def largest(self, prompts: int) -> int:
+        """How many of a step's prompts the process with the most of them has."""
+        return -(-prompts // self.size)
+
+    def total(self, counts: Sequence[int]) -> list[int]:
+        """Each count summed over the processes."""
+        if self.alone:
+            return list(counts)
+        from accelerate import PartialState
+        from accelerate.utils import reduce
+
+        summed: Tensor = reduce(torch.tensor(counts, device=PartialState().device), "sum")
+        return [int(count) for count in summed.tolist()]
 
     def told(self, value: Any) -> Any:
         """What the first process gave here."""
@@ -106,6 +124,9 @@ class Crew:
 
         try:
             yield asked
+        except GivenUp:
+            if self.first:
+                raise
         except BaseException:
             if not self.alone and self.first and not said:
                 self.told(True)
