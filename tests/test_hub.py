@@ -247,6 +247,32 @@ def test_the_command_line_shows_it_and_stops_it(
     assert [start for name, start in endpoint.asked if name == "model.safetensors"][-1] > 0
 
 
+def test_going_on_with_a_run_shows_the_download_too_and_stops_it(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ["--runs", tmp_path / "runs", "--steps", 1, "--batch", 2, "--max-new-tokens", 2]
+    teach = ["teach", data, "--probes", data, *few]
+    assert call(capsys, *teach, "--model", "someone/tiny", "--name", "first")[0] == 0
+    shutil.copytree(tmp_path / "runs" / "first", tmp_path / "runs" / "cut")
+    log = tmp_path / "runs" / "cut" / "events.jsonl"
+    log.write_text("".join(line for line in log.open() if '"run_ended"' not in line))
+    see = Download.see
+
+    def pressed(self: Download, done: float, total: float) -> None:
+        see(self, done, total)
+        if 0 < done < total:
+            signal.raise_signal(signal.SIGINT)
+
+    for command in (["resume", tmp_path / "runs" / "cut"], [*teach, "--on", "first", "--name", "second"]):
+        shutil.rmtree(tmp_path / "cache")
+        with monkeypatch.context() as patch:
+            patch.setattr(Download, "see", pressed)
+            status, found, said = call(capsys, *command)
+        assert status == 1 and "The download of someone/tiny was stopped at" in found["error"], command[0]
+        status, found, said = call(capsys, *command)
+        assert status == 0 and found["finished"] and "Downloading someone/tiny" in said, command[0]
+
+
 def test_each_file_of_weights_is_named_as_its_turn_comes(endpoint: Endpoint) -> None:
     (endpoint.folder / "more.safetensors").write_bytes(b"x" * 1000)
     named: list[str] = []

@@ -11,12 +11,13 @@ from typing import Any
 
 from workbench.commands import screen
 from workbench.commands.interrupt import Interrupt
+from workbench.commands.options import downloading
 from workbench.errors import RunError
 from workbench.evaluation import answer
 from workbench.events import Checked, Evaluated, Measure, RunEnded, Step
 from workbench.models import LoadedModel
 from workbench.runs import Run, default_runs
-from workbench.runs.session import Session, student_at
+from workbench.runs.session import Session, load_for, student_at
 from workbench.settings import Settings
 from workbench.training.batches import make_prompts
 from workbench.training.together import crew
@@ -30,6 +31,10 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
         loaded: the model that the run starts from, if it is in memory.
         quiet: leave the teacher check out (it was shown already).
     """
+    screen.console.quiet = not crew().first
+    if loaded is None:
+        with downloading(str(run.config["model"])) as download:
+            loaded = load_for(run, **download)
     session = Session(run, loaded)
     if not crew().first:
         session.follow()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,21 +46,22 @@ def load_model(options: argparse.Namespace) -> LoadedModel:
     # Here and not above: what is wrong with a file or a flag is said before torch is there, seconds earlier.
     from workbench.models import LoadingNote, load
 
-    interrupt = Interrupt("Stopping ...")
-    with warnings.catch_warnings(), interrupt.installed(), screen.Download(options.model) as download:
+    with warnings.catch_warnings(), downloading(options.model) as download:
         warnings.simplefilter("ignore", LoadingNote)
-        loaded = load(
-            options.model,
-            revision=options.revision,
-            precision=options.precision,
-            report=download.see,
-            should_stop=interrupt,
-        )
-    if interrupt():
-        raise KeyboardInterrupt
+        loaded = load(options.model, revision=options.revision, precision=options.precision, **download)
     for note in loaded.notes:
         screen.say(note)
     return loaded
+
+
+@contextmanager
+def downloading(name: str) -> Iterator[dict[str, Any]]:
+    """What `load` is told so that a model's download shows a bar and is stopped by Ctrl-C."""
+    interrupt = Interrupt("Stopping ...")
+    with interrupt.installed(), screen.Download(name) as bar:
+        yield {"report": bar.see, "should_stop": interrupt}
+    if interrupt():
+        raise KeyboardInterrupt
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from workbench.adapters import merge_adapter
 from workbench.commands import screen
 from workbench.commands.conduct import conduct, follow_up, resumable, show_answers, show_result
 from workbench.commands.options import (
+    downloading,
     load_model,
     read_probes,
     settings_from,
@@ -75,7 +76,9 @@ def _load(options: argparse.Namespace, earlier: Run | None) -> LoadedModel:
     if earlier is None:
         return load_model(options)
     asked = None if options.precision == "auto" else options.precision
-    return merge_adapter(load_base(earlier, asked), earlier.adapter)
+    with downloading(str(earlier.config["model"])) as download:
+        base = load_base(earlier, asked, **download)
+    return merge_adapter(base, earlier.adapter)
 
 
 def _request(

@@ -151,11 +151,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def load_base(run: Run, precision: str | None = None) -> LoadedModel:
+def load_base(run: Run, precision: str | None = None, **download: Any) -> LoadedModel:
     """The model that a run is about, before anything was taught.
 
     Args:
         precision: another one than that which the run was taught in.
+        download: how it is followed and stopped, as `load` is told.
 
     Raises:
         InputError: it is not there any more.
@@ -169,12 +170,13 @@ def load_base(run: Run, precision: str | None = None) -> LoadedModel:
             f"The weights of {name} are not those that run {run.name} was begun on.",
             f"Put the earlier weights back (those of `pocket` came with sdft-workbench {version}), or teach anew.",
         )
-    return load(name, revision=config.get("revision"), precision=precision or config.get("precision", "auto"))
+    precision = precision or config.get("precision", "auto")
+    return load(name, revision=config.get("revision"), precision=precision, **download)
 
 
-def load_for(run: Run) -> LoadedModel:
+def load_for(run: Run, **download: Any) -> LoadedModel:
     """The model that a run started from: its base, with the adapter that it goes on from merged in."""
-    loaded = load_base(run)
+    loaded = load_base(run, **download)
     return merge_adapter(loaded, run.before) if run.before else loaded
 
 
