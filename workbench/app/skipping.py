@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from gradio.components.base import _Keywords
+
+try:
+    from gradio.components.base import _Keywords
+
+    _LEFT_OUT: Any = _Keywords.FINISHED_ITERATING
+except (ImportError, AttributeError):  # not part of Gradio's public interface: without it pages work, more slowly
+    _LEFT_OUT = None
 
 
 class Pages(gr.Blocks):  # type: ignore[misc, unused-ignore]
@@ -16,7 +22,8 @@ class Pages(gr.Blocks):  # type: ignore[misc, unused-ignore]
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """What is sent to the page; see gradio."""
-        if not isinstance(predictions, list | tuple) or len(predictions) != len(block_fn.outputs):
+        several = isinstance(predictions, list | tuple) and len(predictions) == len(block_fn.outputs)
+        if _LEFT_OUT is None or not several:
             given: list[Any] = await super().postprocess_data(block_fn, predictions, state)
             return given
         skipped = [
@@ -24,6 +31,6 @@ class Pages(gr.Blocks):  # type: ignore[misc, unused-ignore]
             for value, block in zip(predictions, block_fn.outputs, strict=True)
         ]
         # Gradio leaves out what has this mark.
-        rest = [_Keywords.FINISHED_ITERATING if no else value for no, value in zip(skipped, predictions, strict=True)]
+        rest = [_LEFT_OUT if no else value for no, value in zip(skipped, predictions, strict=True)]
         made = await super().postprocess_data(block_fn, rest, state)
         return [gr.skip() if no else value for no, value in zip(skipped, made, strict=True)]
