@@ -20,6 +20,7 @@ from tests.command import call
 from tests.test_worker import Inside
 from tests.waiting import until
 from workbench import hub
+from workbench.commands.plan import config_of
 from workbench.commands.screen import Download
 from workbench.errors import InputError
 from workbench.models import load
@@ -271,6 +272,20 @@ def test_going_on_with_a_run_shows_the_download_too_and_stops_it(
         assert status == 1 and "The download of someone/tiny was stopped at" in found["error"], command[0]
         status, found, said = call(capsys, *command)
         assert status == 0 and found["finished"] and "Downloading someone/tiny" in said, command[0]
+
+
+def test_a_plan_asks_a_hub_that_fails_on_the_file_once(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waits.append)
+    endpoint.refuses = 503, ""
+    with pytest.raises(InputError, match="The config.json of someone/tiny cannot be had"):
+        config_of("someone/tiny")
+    endpoint.refuses = None
+    served, where = config_of("someone/tiny")
+    assert served["model_type"] == json.loads((endpoint.folder / "config.json").read_text())["model_type"]
+    endpoint.refuses = 503, ""
+    assert config_of("someone/tiny") == (served, where), "what an earlier call brought is on the disk"
+    assert waits == []
 
 
 def test_each_file_of_weights_is_named_as_its_turn_comes(endpoint: Endpoint) -> None:

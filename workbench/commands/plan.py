@@ -109,15 +109,20 @@ def config_of(name: str) -> tuple[Any, str]:
 def _config_of_the_hub(name: str) -> str:
     """The path of a hub model's config.json, downloaded or from an earlier download.
 
-    The hub is asked once: a download alone tries a network that is not there six times, over 24 seconds.
+    The hub is asked once for each: a download alone tries a network that is not there, or a hub that fails on the
+    file, six times, over 24 seconds.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         HfApi().model_info(name, timeout=_HUB_SECONDS)
-    except (HfHubHTTPError, HFValidationError):
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_SECONDS)
+    except HFValidationError:
         raise
-    except Exception:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the file
+    except Exception as error:
+        # The disk may hold the file, whatever a broken network raises; not so where the hub says that there is none.
+        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+            raise
         return hf_hub_download(name, "config.json", local_files_only=True)
     return hf_hub_download(name, "config.json", etag_timeout=_HUB_SECONDS)
