@@ -160,8 +160,8 @@ plt.show()
 # Read each line from the star. A good method climbs; a line that leans to the left pays for what it learns with what it
 # knew.
 #
-# How large the distance is depends on the rows. On the calls of *toolbox*, one seed at 200 steps, SDFT came to 0.83 and
-# SFT to 0.73, and they kept 1.00 and 0.95 ([docs/paper.md](../docs/paper.md)).
+# How large the distance is depends on the rows. On the calls of *toolbox*, three seeds of 200 steps, SDFT came to 1.00 and
+# SFT to 0.81, and they kept 1.00 and 0.95 ([docs/paper.md](../docs/paper.md)).
 #
 # ## Why: whose words are they?
 
@@ -309,7 +309,7 @@ assert "sample" in pace["SDFT"] and "sample" not in pace["SFT"]
 #
 # <details><summary>Solution</summary>
 #
-# Most contain it: the teacher has the content and says it in a sentence. With the scorer `contains` the check would have
+# They do contain it: the teacher has the content and says it in a sentence. With the scorer `contains` the check would have
 # said `ready`. Which scorer is right depends on who reads the answers.
 #
 # </details>
