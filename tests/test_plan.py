@@ -143,15 +143,15 @@ def test_a_network_that_is_not_there_is_tried_once(monkeypatch: pytest.MonkeyPat
 
     asked, downloads = [], []
 
-    def model_info(self: Any, name: str, **_: Any) -> None:
-        asked.append(name)
+    def ask(url: str, **_: Any) -> None:
+        asked.append("/".join(url.split("/")[3:5]))
         raise OSError("no network")
 
     def download(name: str, file: str, **how: Any) -> str:
         downloads.append(how)
         raise FileNotFoundError(file)
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert plan.config_of(NAME)[1] == "by its published config.json, which comes with the workbench"
     with pytest.raises(InputError, match="The config.json of no/such cannot be had"):

@@ -109,14 +109,13 @@ def config_of(name: str) -> tuple[Any, str]:
 def _config_of_the_hub(name: str) -> str:
     """The path of a hub model's config.json, downloaded or from an earlier download.
 
-    The hub is asked once for each: a download alone tries a network that is not there, or a hub that fails on the
+    The hub is asked once for it: a download alone tries a network that is not there, or a hub that fails on the
     file, six times, over 24 seconds.
     """
-    from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        HfApi().model_info(name, timeout=_HUB_SECONDS)
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_SECONDS)
     except HFValidationError:
         raise
