@@ -43,9 +43,10 @@ def arguments(rows: list[Demonstration], keep_rows: list[Demonstration], tiny_fo
 
 DRIVER = """
 import json, sys
+from pathlib import Path
 from workbench.cli import main
 from workbench.training.together import crew
-print("process", crew().number, "of", crew().size, flush=True)
+Path(sys.argv[2], f"process {crew().number} of {crew().size}").touch()
 for method in ("sdft", "sft"):
     try:
         assert main([*json.loads(sys.argv[1]), "--method", method, "--name", method, "--json"]) == 0
@@ -86,12 +87,9 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     for method in ("sdft", "sft"):
         assert call(capsys, *arguments, "--method", method, "--runs", tmp_path / "one", "--name", method)[0] == 0
-    said = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments), "--runs", str(tmp_path / "two")]))
+    said = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments), "--runs", str(tmp_path / "two")]), str(tmp_path))
     assert said.returncode == 0, said.stderr[-3000:]
-    assert sorted(line for line in said.stdout.splitlines() if line.startswith("process")) == [
-        "process 0 of 2",
-        "process 1 of 2",
-    ]
+    assert {f.name for f in tmp_path.glob("process *")} == {"process 0 of 2", "process 1 of 2"}
     printed = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
     assert [found["method"] for found in printed] == ["sdft", "sft"], "each is printed once"
     for method in ("sdft", "sft"):
@@ -123,6 +121,7 @@ def compare(*folders: Path) -> None:
 FULL = """
 import json, sys
 from dataclasses import replace
+from pathlib import Path
 import torch
 from tests.test_execution import inject, roles_of
 from tests.test_training import BASIC, without_times
@@ -166,7 +165,7 @@ try:
     found.append(len(list(sdft(roles, rows, settings, state=state))))
 except InputError as error:
     found.append(str(error))
-print("found " + json.dumps([crew().number, state.step, *found]), flush=True)
+Path(sys.argv[3], f"found {crew().number}").write_text(json.dumps([state.step, *found]))
 """
 
 
@@ -175,15 +174,15 @@ def test_two_processes_take_a_step_again_if_memory_runs_out_in_one(
     rows: list[Demonstration], tiny_folder: Path, tmp_path: Path
 ) -> None:
     write(rows, tmp_path / "rows.jsonl")
-    said = launch(tmp_path, FULL, str(tiny_folder), str(tmp_path / "rows.jsonl"))
+    said = launch(tmp_path, FULL, str(tiny_folder), str(tmp_path / "rows.jsonl"), str(tmp_path))
     assert said.returncode == 0, said.stderr[-3000:]
-    found = sorted(json.loads(line[6:]) for line in said.stdout.splitlines() if line.startswith("found "))
-    for _, step, backward, sft, sample, _ in found:
+    # Each writes a file of its own: what two processes print at once runs together.
+    found = [json.loads((tmp_path / f"found {number}").read_text()) for number in (0, 1)]
+    for step, backward, sft, sample, _ in found:
         assert backward == [None, {"micro_batch": 2, "at_once": 0}, None]
         assert sft == [None, {"micro_batch": 1, "at_once": 0}, None]
         assert sample == [None, {"micro_batch": 0, "at_once": 2}, None]
         assert step == 1, "given up at the second step"
-    assert [number for number, *_ in found] == [0, 1]
     assert "one answer at a time (in another process of this run)" in found[0][-1], "the first says it"
     assert "Lower --max-new-tokens" in found[0][-1]
     assert found[1][-1] == 1, "the other ends after the one step that all took"

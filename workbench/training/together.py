@@ -9,6 +9,7 @@ and is asked to stop. Sending between processes is accelerate's.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,4 +142,6 @@ def crew() -> Crew:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
+    # Its threads must end before Python does: one that asks for the interpreter afterwards aborts the process.
+    atexit.register(state.destroy_process_group)
     return Crew(state.process_index, state.num_processes)
