@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import code, fixing, intake, rows, samples
+from workbench.app import cache, code, fixing, intake, rows, samples
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.demonstrations.tables import EXTENSIONS
@@ -90,19 +87,11 @@ def as_file(desk: Desk) -> str | None:
     drafts = desk.drafts
     if not drafts.rows and not drafts.keep:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="examples-", dir=_cache()))
     lines = [row.to_dict() for row in drafts.good] + [dict(row) for row in drafts.keep]
-    file = folder / f"{drafts.files()[0].stem}.jsonl"
+    file = cache.fresh("examples-") / f"{drafts.files()[0].stem}.jsonl"
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     file.write_text(text, encoding="utf-8", newline="\n")
     return str(file)
-
-
-def _cache() -> str | None:
-    folder = os.environ.get("GRADIO_TEMP_DIR")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def attempt(desk: Desk, act: Callable[[], str], page: float = 1, wrong_only: bool = False) -> list[Any]:

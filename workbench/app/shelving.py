@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.app import cache
 from workbench.app.desk import Desk
 from workbench.app.teaching import default_of, events_of
 from workbench.errors import InputError, WorkbenchError
@@ -243,11 +244,11 @@ def _flat(config: dict[str, Any], events: Sequence[Event]) -> dict[str, str]:
 
 
 def export(desk: Desk, name: str | None, kind: str) -> Path:
-    """A zip of a run's result, in a folder of its own outside of the runs."""
+    """A zip of a run's result, in a folder of its own in the cache."""
     run = _idle(desk, name)
     if kind not in KINDS.values():
         raise InputError(f"There is no export {kind!r}.", f"Choose one of {', '.join(KINDS.values())}.")
-    place = Path(tempfile.mkdtemp(prefix="workbench-export-"))
+    place = cache.fresh("export-")
     folder = place / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', run.name)}-{kind}"
     try:
         call = desk.worker.call("export", run=run.name, kind=kind, destination=str(folder))
@@ -263,7 +264,7 @@ def export(desk: Desk, name: str | None, kind: str) -> Path:
 def pack_run(desk: Desk, name: str | None) -> Path:
     """A zip of a whole run's folder, to be imported elsewhere."""
     run = _idle(desk, name)
-    place = Path(tempfile.mkdtemp(prefix="workbench-export-"))
+    place = cache.fresh("export-")
     return zips.pack(run.path, place / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', run.name)}.zip")
 
 
