@@ -185,16 +185,17 @@ def test_compare_refuses_what_says_nothing(capsys: pytest.CaptureFixture[str], t
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The hub as if the network were there: `asked["raises"]` is what it answers with."""
-    from huggingface_hub import HfApi, constants
+    import huggingface_hub
+    from huggingface_hub import constants
 
     asked: dict[str, Any] = {"times": 0}
 
-    def model_info(*_: object, **__: object) -> None:
+    def metadata(*_: object, **__: object) -> None:
         asked["times"] += 1
         raise asked["raises"]
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
     yield asked
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants, file_download
 
 from tests.command import call
 from tests.test_worker import Inside
 from tests.waiting import until
 from workbench import hub
+from workbench.app.lookup import Lookups
 from workbench.commands.plan import config_of
 from workbench.commands.screen import Download
 from workbench.errors import InputError
@@ -180,7 +182,7 @@ def test_a_model_is_loaded_from_there_and_its_commit_is_kept(endpoint: Endpoint)
     seen: list[float] = []
     loaded = load("someone/tiny", report=lambda done, total: seen.append(done / total))
     assert loaded.revision == COMMIT and loaded.name == "someone/tiny"
-    assert seen[0] == 0 and seen[-1] == 1
+    assert seen[0] < 0.01 and seen[-1] == 1, "its config is here first"
     with pytest.raises(InputError, match="There is no model someone/other"):
         load("someone/other")
 
@@ -286,6 +288,50 @@ def test_a_plan_asks_a_hub_that_fails_on_the_file_once(endpoint: Endpoint, monke
     endpoint.refuses = 503, ""
     assert config_of("someone/tiny") == (served, where), "what an earlier call brought is on the disk"
     assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (403, "GatedRepo", "someone/tiny asks for its terms to be accepted first"),
+        (401, "RepoNotFound", "There is no model someone/tiny on huggingface.co that can be seen from here"),
+        (404, "EntryNotFound", "someone/tiny has no config.json on huggingface.co"),
+        (503, "", None),
+    ],
+)
+def test_whoever_looks_a_model_up_asks_once_and_hears_the_same(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, status: int, code: str, said: str | None
+) -> None:
+    waits: list[float] = []
+    endpoint.refuses = status, code
+    words = {
+        load: said or "not on this disk, and huggingface.co was not reached",
+        config_of: said or "The config.json of someone/tiny cannot be had: the hub does not answer",
+    }
+    for look_up, expected in words.items():
+        with monkeypatch.context() as patch, pytest.raises(InputError, match=expected):
+            patch.setattr("huggingface_hub.utils._http.time.sleep", waits.append)
+            look_up("someone/tiny")
+    assert waits == []
+    page = Lookups()
+    page.find("someone/tiny")
+    until(lambda: page.version)
+    problem = page.find("someone/tiny").problem
+    assert (said or "The hub does not answer, and someone/tiny is not on this machine") in problem
+    endpoint.refuses = None
+    page.forget("someone/tiny")
+    page.find("someone/tiny")
+    until(lambda: page.version == 2)
+    found = page.find("someone/tiny")
+    assert found.shape is not None and found.download and found.where == "Its weights will be downloaded from the hub."
+
+
+def test_a_model_on_this_disk_is_loaded_though_the_hub_refuses_it(endpoint: Endpoint) -> None:
+    first = load("someone/tiny")
+    endpoint.refuses = 403, "GatedRepo"
+    again = load("someone/tiny")
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
+    assert again.revision == COMMIT and config_of("someone/tiny")[0]["model_type"] == "qwen3"
 
 
 def test_each_file_of_weights_is_named_as_its_turn_comes(endpoint: Endpoint) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.command import QUICK, call
+from workbench.commands.plan import config_of
 from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import Execution
@@ -139,23 +140,21 @@ def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(
 def test_a_network_that_is_not_there_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    from workbench.commands import plan
-
-    asked, downloads = [], []
+    asked: list[str] = []
 
     def ask(url: str, **_: Any) -> None:
         asked.append("/".join(url.split("/")[3:5]))
         raise OSError("no network")
 
-    def download(name: str, file: str, **how: Any) -> str:
-        downloads.append(how)
-        raise FileNotFoundError(file)
-
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert plan.config_of(NAME)[1] == "by its published config.json, which comes with the workbench"
+    # A download would try it six times.
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was downloaded"))
+    assert config_of(NAME)[1] == "by its published config.json, which comes with the workbench"
     with pytest.raises(InputError, match="The config.json of no/such cannot be had"):
-        plan.config_of("no/such")
+        config_of("no/such")
     assert asked == [NAME, "no/such"]
-    # A download that may use the network would try it six times.
-    assert downloads == [{"local_files_only": True}] * 2
+
+
+def test_a_name_that_can_be_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="'a b' is neither a folder nor a Hugging Face id"):
+        config_of("a b")

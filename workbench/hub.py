@@ -19,6 +19,7 @@ from typing import Any
 from workbench.errors import InputError
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+_CONFIG = "config.json"
 _SECONDS = 10
 _SPARE = 500_000_000
 _AGAIN = "ask for the model again: it goes on from there."
@@ -60,6 +61,40 @@ class _Weights:
         """Bytes of it on this disk."""
         path = self.whole if self.whole.exists() else self.part
         return path.stat().st_size if path.exists() else 0
+
+
+def config(name: str, revision: str | None = None) -> Path | None:
+    """A model's config.json as the hub gives it now, on this disk; None where the hub does not answer.
+
+    The hub is asked once and briefly, where its library goes on trying for up to a minute.
+
+    Raises:
+        InputError: the hub says that there is no such model, revision or file, or that it wants a token, and none of
+            it is on this disk.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, _CONFIG, revision=revision), timeout=_SECONDS)
+        return Path(hf_hub_download(name, _CONFIG, revision=revision, etag_timeout=_SECONDS))
+    except Exception as error:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the model
+        refused = refusal(name, revision, error)
+        if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+            refused = InputError(f"The model {name} has no {_CONFIG} on huggingface.co.", "Choose another model.")
+        if refused is not None and held_config(name, revision) is None:
+            raise refused from error
+        return None
+
+
+def held_config(name: str, revision: str | None = None) -> Path | None:
+    """The config.json of a hub model that an earlier call brought to this disk."""
+    from huggingface_hub import constants, errors, try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, _CONFIG, cache_dir=constants.HF_HUB_CACHE, revision=revision)
+    except errors.HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def fetch(
@@ -142,18 +177,20 @@ def refusal(name: str, revision: str | None, error: Exception) -> InputError | N
     """What the hub said about a model that it does not give, in words; None where the error says something else."""
     from huggingface_hub import errors
 
-    advice = "Check the name on huggingface.co, or use --model pocket or a folder on this disk."
+    advice = "Check the name on huggingface.co, or use pocket or a folder on this disk."
     match error:
         case errors.RevisionNotFoundError():
             return InputError(f"The model {name} has no revision {revision!r}.", advice)
         case errors.GatedRepoError():
             return InputError(
                 f"The model {name} asks for its terms to be accepted first.",
-                "Accept them on huggingface.co, then: hf auth login.",
+                f"Accept them on huggingface.co/{name}, then sign in on this machine: hf auth login.",
             )
         case errors.RepositoryNotFoundError():
-            problem = f"There is no model {name} on huggingface.co that can be seen without a token."
-            return InputError(problem, advice)
+            return InputError(
+                f"There is no model {name} on huggingface.co that can be seen from here.",
+                f"{advice} For a private one sign in on this machine: hf auth login.",
+            )
         case errors.HFValidationError():
             return InputError(f"{name!r} is neither a folder nor a Hugging Face id.", advice)
     return None

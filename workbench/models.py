@@ -24,7 +24,6 @@ from workbench.pocket import WEIGHTS
 from workbench.settings import POCKET as POCKET
 
 _FALLBACK_LENGTH = 2048
-_HUB_SECONDS = 10
 _MEBIBYTE = 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -109,13 +108,16 @@ def load(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = _source(name)
-    here_only = source == name and not Path(source).is_dir() and not _hub_answers(name, revision)
+    source, here_only = _source(name), False
     fetched: str | None = None
-    if source == name and not Path(source).is_dir() and not here_only:
-        # From here on it is a folder on this disk.
-        source, fetched = hub.fetch(name, revision, report, should_stop, begins)
-        revision, here_only = None, True
+    if source == name and not Path(source).is_dir():
+        here_only = True
+        if hub.config(name, revision) is not None:
+            # From here on it is a folder on this disk.
+            source, fetched = hub.fetch(name, revision, report, should_stop, begins)
+            revision = None
+        elif (held := hub.held_config(name, revision)) is not None:
+            fetched = held.parent.name
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}
     with _readable_errors(name, here_only), quiet():
@@ -225,26 +227,6 @@ def _check_folder(path: Path) -> None:
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder).",
         )
     raise InputError(f"{path} has no *.safetensors weights.", "Download the model again.")
-
-
-def _hub_answers(name: str, revision: str | None) -> bool:
-    """Whether the hub can be reached; asked once and briefly, where transformers would go on trying for a minute.
-
-    Raises:
-        InputError: the hub says that there is no such model or revision, or that it wants a token.
-    """
-    from huggingface_hub import HfApi, constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS)
-    except Exception as error:  # noqa: BLE001 - whatever a broken network raises, the disk may hold the model
-        refused = hub.refusal(name, revision, error)
-        if refused is not None:
-            raise refused from error
-        return False
-    return True
 
 
 @contextmanager

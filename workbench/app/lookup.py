@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench import hub
 from workbench.errors import InputError
 from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, largest_batch, read_shape
 from workbench.pocket import WEIGHTS
@@ -20,8 +21,8 @@ POCKET = "pocket"
 PRECISIONS = ("auto", "fp32", "bf16", "8-bit", "4-bit")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
-_PATIENCE = 5.0
 _LONGEST = 255
+_DOWNLOADED = "Its weights will be downloaded from the hub."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Found:
 class Lookups:
     """Reads config.json: of the bundled model, of a folder, of the local cache, or from the hub in the background."""
 
-    def __init__(self, fetch: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, fetch: Callable[[str], Path] | None = None) -> None:
         self._fetch = fetch or _from_hub
         self._lock = threading.Lock()
         self._asked: dict[str, Found] = {}
@@ -79,20 +80,22 @@ class Lookups:
                 del self._asked[name]
 
     def _start(self, name: str) -> Found:
-        cached = _cached(name)
+        cached = hub.held_config(name)
         if cached is not None:
             here = any(cached.parent.glob("*.safetensors"))
-            where = "It is in this computer's cache." if here else "Its weights will be downloaded from the hub."
+            where = "It is in this computer's cache." if here else _DOWNLOADED
             return _read(name, cached, where, download=not here)
         threading.Thread(target=self._ask_hub, args=(name,), name="model-lookup", daemon=True).start()
         return Found(name, pending=True)
 
     def _ask_hub(self, name: str) -> None:
         try:
-            where = "Its weights will be downloaded from the hub."
-            found = Found(name, where, read_shape(self._fetch(name)), download=True)
-        except Exception as error:
-            found = Found(name, problem=why_not(name, error), download=True)
+            found = _read(name, self._fetch(name), _DOWNLOADED, download=True)
+        except InputError as error:
+            found = Found(name, problem=f"{error.problem} {error.advice}", download=True)
+        except Exception as error:  # noqa: BLE001 - a thread that dies would leave the page asking for ever
+            said = f"{name} could not be looked up ({type(error).__name__}: {error}). Try again."
+            found = Found(name, problem=said, download=True)
         with self._lock:
             self._asked[name] = found
             self.version += 1
@@ -107,34 +110,6 @@ def kind_of(name: str) -> Literal["pocket", "folder", "hub", "unclear"]:
     if name.startswith((".", "/", "~")) or "\\" in name or Path(name).is_dir():
         return "folder"
     return "hub" if _HUB_ID.fullmatch(name) else "unclear"
-
-
-def why_not(name: str, error: Exception) -> str:
-    """What the hub's library raised, in words, with what to do."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if "GatedRepoError" in kinds:
-        return (
-            f"{name} is gated: its owner lets in who asked for it. Accept its terms on huggingface.co/{name} and sign "
-            "in on this machine with `hf auth login`, or choose another model."
-        )
-    if "RepositoryNotFoundError" in kinds:
-        return (
-            f"There is no model {name} on the hub, or it is private. Check the spelling; for a private one sign in on "
-            "this machine with `hf auth login`."
-        )
-    if kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "TransportError"}:
-        return (
-            f"The hub cannot be reached, and {name} is not on this machine. Check the network; without one, pocket and "
-            "folders on this disk work."
-        )
-    if "EntryNotFoundError" in kinds:
-        return f"{name} has no config.json, so it is not a model that can be loaded. Choose another one."
-    if isinstance(error, InputError):
-        return f"{error.problem} {error.advice}"
-    return (
-        f"The hub did not answer as expected ({type(error).__name__}). Its size is known after config.json is "
-        "downloaded; check the network and try again."
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,24 +219,15 @@ def _read(name: str, path: Path, where: str, download: bool = False) -> Found:
         return Found(name, where, problem=f"{name}'s config.json cannot be read: {error}. Download the model again.")
 
 
-def _cached(name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json")
-    return Path(found) if isinstance(found, str) else None
-
-
-def _from_hub(name: str) -> Any:
-    """The config.json of a model on the hub. One attempt: the hub library's own download tries for half a minute."""
-    from huggingface_hub import get_session, get_token, hf_hub_url, hf_raise_for_status
-
-    token = get_token()
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    response = get_session().get(
-        hf_hub_url(name, "config.json"), headers=headers, timeout=_PATIENCE, follow_redirects=True
-    )
-    hf_raise_for_status(response)
-    return response.json()
+def _from_hub(name: str) -> Path:
+    """The config.json of a model on the hub."""
+    path = hub.config(name)
+    if path is None:
+        raise InputError(
+            f"The hub does not answer, and {name} is not on this machine.",
+            "Check the network; without one, pocket and folders on this disk work.",
+        )
+    return path
 
 
 def _free_disk() -> float:

@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from workbench import hub
 from workbench.commands import screen
 from workbench.commands.options import add_settings, settings_from
 from workbench.errors import InputError
 from workbench.memory import BYTES, count, gigabytes, machine, read_shape
 from workbench.planning import KNOWN, fit, refusal
 from workbench.pocket import WEIGHTS
-
-_HUB_SECONDS = 5
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,47 +80,28 @@ def config_of(name: str) -> tuple[Any, str]:
     """
     folder = WEIGHTS if name == "pocket" else Path(name).expanduser()
     if folder.is_dir():
-        try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{name} has no config.json that can be read: {error}.", "Name a model's folder."
-            ) from error
-        if not isinstance(values, dict):
-            raise InputError(f"{name}'s config.json is not an object.", "Download the model again.")
-        return values, "its config.json is in this folder"
-    from huggingface_hub.errors import HFValidationError
-
+        return _read(name, folder / "config.json"), "its config.json is in this folder"
     try:
-        path = _config_of_the_hub(name)
-        return json.loads(Path(path).read_text(encoding="utf-8")), "by its config.json on the hub"
-    except HFValidationError as error:
-        raise InputError(f"{name!r} is no model's name and no folder.", "Check the spelling.") from error
-    except Exception as error:
-        if name in KNOWN:
-            return KNOWN[name], "by its published config.json, which comes with the workbench"
-        raise InputError(
-            f"The config.json of {name} cannot be had ({type(error).__name__}).",
-            "Check the name and the network; without one, name a folder or " + ", ".join(KNOWN) + ".",
-        ) from error
-
-
-def _config_of_the_hub(name: str) -> str:
-    """The path of a hub model's config.json, downloaded or from an earlier download.
-
-    The hub is asked once for it: a download alone tries a network that is not there, or a hub that fails on the
-    file, six times, over 24 seconds.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_HUB_SECONDS)
-    except HFValidationError:
-        raise
-    except Exception as error:
-        # The disk may hold the file, whatever a broken network raises; not so where the hub says that there is none.
-        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+        path = hub.config(name) or hub.held_config(name)
+    except InputError:
+        if name not in KNOWN:
             raise
-        return hf_hub_download(name, "config.json", local_files_only=True)
-    return hf_hub_download(name, "config.json", etag_timeout=_HUB_SECONDS)
+        path = None
+    if path is not None:
+        return _read(name, path), "by its config.json on the hub"
+    if name in KNOWN:
+        return KNOWN[name], "by its published config.json, which comes with the workbench"
+    raise InputError(
+        f"The config.json of {name} cannot be had: the hub does not answer.",
+        "Check the name and the network; without one, name a folder or " + ", ".join(KNOWN) + ".",
+    )
+
+
+def _read(name: str, path: Path) -> Any:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} has no config.json that can be read: {error}.", "Name a model's folder.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{name}'s config.json is not an object.", "Download the model again.")
+    return values
