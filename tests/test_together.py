@@ -42,16 +42,54 @@ def arguments(rows: list[Demonstration], keep_rows: list[Demonstration], tiny_fo
 
 
 DRIVER = """
-import json, sys
+import io, json, shutil, sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from workbench.cli import main
+from workbench.errors import RunError
+from workbench.events import Step
+from workbench.runs.log import EventWriter
+from workbench.runs.session import Session
 from workbench.training.together import crew
-Path(sys.argv[2], f"process {crew().number} of {crew().size}").touch()
-for method in ("sdft", "sft"):
-    try:
-        assert main([*json.loads(sys.argv[1]), "--method", method, "--name", method, "--json"]) == 0
-    except SystemExit:
-        pass  # the second process says nothing
+
+arguments, runs = json.loads(sys.argv[1]), Path(sys.argv[2])
+said = []
+
+def call(*arguments):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        status = main([*arguments, "--json"])
+    said.append([status, out.getvalue(), errors.getvalue()])
+
+call(*arguments, "--beside-sft", "--name", "sdft", "--runs", str(runs))
+
+# As if it had been killed in its third step.
+if crew().first:
+    shutil.copytree(runs / "sdft", runs / "cut")
+    shutil.rmtree(runs / "cut" / "adapter")
+    shutil.rmtree(runs / "cut" / "checkpoints" / "step-000003")
+    log = runs / "cut" / "events.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[: 1 + max(i for i, e in enumerate(map(json.loads, lines)) if e.get("step") == 2)]))
+crew().told(None)
+call("resume", str(runs / "cut"))
+call("resume", str(runs / "cut"))
+
+# The first cannot go on: before the steps, and in the second of them.
+def broken(*_):
+    raise RunError("The check broke.", "Mend it.")
+
+def write(self, event):
+    if isinstance(event, Step) and event.step == 2:
+        raise RunError("The disk is full.", "Make room.")
+    own(self, event)
+
+if crew().first:
+    Session._check, check = broken, Session._check
+call(*arguments, "--beside-sft", "--name", "no-check", "--runs", str(runs))
+if crew().first:
+    Session._check, EventWriter.write, own = check, write, EventWriter.write
+call(*arguments, "--beside-sft", "--name", "no-room", "--runs", str(runs))
+(runs.parent / f"process {crew().number} of {crew().size}").write_text(json.dumps(said))
 """
 
 
@@ -85,15 +123,23 @@ needs_sending = pytest.mark.skipif(
 def test_two_processes_take_the_steps_of_one(
     capsys: pytest.CaptureFixture[str], arguments: list[object], tmp_path: Path
 ) -> None:
-    for method in ("sdft", "sft"):
-        assert call(capsys, *arguments, "--method", method, "--runs", tmp_path / "one", "--name", method)[0] == 0
-    said = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments), "--runs", str(tmp_path / "two")]), str(tmp_path))
-    assert said.returncode == 0, said.stderr[-3000:]
-    assert {f.name for f in tmp_path.glob("process *")} == {"process 0 of 2", "process 1 of 2"}
-    printed = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("{")]
-    assert [found["method"] for found in printed] == ["sdft", "sft"], "each is printed once"
-    for method in ("sdft", "sft"):
-        compare(tmp_path / "one" / method, tmp_path / "two" / method)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert call(capsys, *arguments, "--beside-sft", "--runs", one, "--name", "sdft")[0] == 0
+    done = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments)]), str(two))
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Each writes a file of its own: what two processes print at once runs together.
+    first, second = (json.loads((tmp_path / f"process {number} of 2").read_text()) for number in (0, 1))
+    assert [status for status, _, _ in first] == [0, 0, 0, 1, 1]
+    assert second == [[0, "", ""]] * 5, "the first alone has something to say"
+    found = json.loads(first[0][1])
+    assert (found["method"], found["beside"]["method"]) == ("sdft", "sft")
+    assert found["finished"] and found["beside"]["finished"] and "after SFT" in first[0][2]
+    for run, made in (("sdft", "sdft"), ("sdft-sft", "sdft-sft"), ("sdft", "cut")):
+        compare(one / run, two / made)
+    assert json.loads(first[1][1])["finished"] and "has already reached its last step" in first[2][2]
+    for number, words, run in ((3, "The check broke.", "no-check"), (4, "The disk is full.", "no-room")):
+        assert json.loads(first[number][1])["error"] == words
+        assert not (two / f"{run}-sft").exists(), "what failed is followed by nothing"
 
 
 def compare(*folders: Path) -> None:
@@ -176,7 +222,6 @@ def test_two_processes_take_a_step_again_if_memory_runs_out_in_one(
     write(rows, tmp_path / "rows.jsonl")
     said = launch(tmp_path, FULL, str(tiny_folder), str(tmp_path / "rows.jsonl"), str(tmp_path))
     assert said.returncode == 0, said.stderr[-3000:]
-    # Each writes a file of its own: what two processes print at once runs together.
     found = [json.loads((tmp_path / f"found {number}").read_text()) for number in (0, 1)]
     for step, backward, sft, sample, _ in found:
         assert backward == [None, {"micro_batch": 2, "at_once": 0}, None]

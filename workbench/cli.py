@@ -83,7 +83,9 @@ def _run(arguments: list[str]) -> int:
     command.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     options = parser.parse_args(rest)
-    result: dict[str, Any] = command.run(options)
+    result: dict[str, Any] | None = command.run(options)
+    if result is None:  # one of several processes, of which another speaks
+        return 0
     if options.json:
         _print_json(result)
     # A run that was stopped is not done: what a script does next must not count on its adapter.

@@ -27,6 +27,8 @@ from workbench.views.words import ran_out
 def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) -> dict[str, Any]:
     """Teach `run` from where it stands, with a progress bar; returns what `result` gives.
 
+    Of several processes the first does so, and the others take its steps with it and are told what came of them.
+
     Args:
         loaded: the model that the run starts from, if it is in memory.
         quiet: leave the teacher check out (it was shown already).
@@ -36,12 +38,23 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
         with downloading(str(run.config["model"])) as download:
             loaded = load_for(run, **download)
     session = Session(run, loaded)
+    interrupt = Interrupt("Stopping: the state is being saved ...")
     if not crew().first:
-        session.follow()
-        raise SystemExit(0)
+        with interrupt.installed():  # the first is asked to stop
+            told: dict[str, Any] = session.follow()
+            return told
+    try:
+        _teach(session, interrupt, quiet)
+    except Exception:
+        crew().told({"finished": False})
+        raise
+    found: dict[str, Any] = crew().told(result(run))
+    return found
+
+
+def _teach(session: Session, interrupt: Interrupt, quiet: bool) -> None:
     for note in session.notes:
         screen.say(note)
-    interrupt = Interrupt("Stopping: the state is being saved ...")
     steps = session.settings.optim.steps
     meter: screen.Meter | None = None
     with interrupt.installed(), ExitStack() as stack:
@@ -56,7 +69,6 @@ def conduct(run: Run, loaded: LoadedModel | None = None, quiet: bool = False) ->
                 meter.see(event)
                 if isinstance(event, Step) and event.smaller:
                     screen.say(ran_out(event))
-    return result(run)
 
 
 @contextmanager

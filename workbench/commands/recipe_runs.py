@@ -11,6 +11,7 @@ from workbench.commands import screen
 from workbench.commands.conduct import conduct, resumable
 from workbench.commands.options import load_model
 from workbench.demonstrations import read_questions
+from workbench.errors import InputError
 from workbench.evaluation import bundled_probes
 from workbench.models import LoadedModel
 from workbench.recipes import Fetched, Recipe
@@ -19,6 +20,7 @@ from workbench.recipes.retention import CODE, headlines, measure_tasks
 from workbench.recipes.running import Scored, find_or_begin, read_scores, request, save_scores, score_run
 from workbench.runs import Run
 from workbench.runs.session import student_at
+from workbench.training.together import crew
 
 
 def teach_and_score(
@@ -30,6 +32,8 @@ def teach_and_score(
     given: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Begin the runs or go on with them, ask the test, show the result beside the paper's."""
+    if not crew().alone:
+        raise InputError("`workbench recipe` works in one process.", "Start it without `accelerate launch`.")
     loaded = load_model(options)
     _introduce(recipe, fetched, loaded)
     probes = read_questions(bundled_probes(loaded.is_pocket), need_answer=True).rows

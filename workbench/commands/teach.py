@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> dict[str, Any] | None:
     """Read, check, teach, show."""
     reading = read_data(options)
     folder = runs_folder(options)

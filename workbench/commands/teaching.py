@@ -27,8 +27,8 @@ from workbench.settings import Settings
 from workbench.training.together import crew
 
 
-def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[str, Any]:
-    """Begin the run, teach it, show what came of it.
+def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[str, Any] | None:
+    """Begin the run, teach it, show what came of it. Of several processes the first alone has something to say.
 
     Args:
         reading: the demonstrations.
@@ -42,12 +42,13 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
     screen.console.quiet = not crew().first
     loaded = _load(options, earlier)
     _introduce(request, loaded, reading)
-    # Of several processes the first makes the folder; the others take the steps with it and write nothing.
-    made = Run(crew().told(begin(request, loaded, folder).path if crew().first else None))
+    made = _begin(request, loaded, folder)
     with resumable(made):
         result = conduct(made, loaded)
         if options.beside_sft and options.method == "sdft" and result["finished"]:
             result["beside"] = _beside(request, loaded, folder, made)
+        if not crew().first:
+            return None
         show_result(made, result)
         if result["finished"]:
             show_answers(made)
@@ -96,8 +97,6 @@ def _request(
     get_scorer(options.scorer)
     if options.beside_sft:
         check_rows("sft", parts.teaching)
-        if not crew().alone:
-            raise InputError("--beside-sft works in one process.", "Teach by --method sft in a run of its own.")
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),
@@ -151,9 +150,14 @@ def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
         screen.say(f"  {note}")
 
 
+def _begin(request: Request, loaded: LoadedModel, folder: Path) -> Run:
+    """Of several processes the first makes the folder; the others take the steps with it and write nothing."""
+    return Run(crew().told(begin(request, loaded, folder).path if crew().first else None))
+
+
 def _beside(request: Request, loaded: LoadedModel, folder: Path, first: Run) -> dict[str, Any]:
     """The same data, batches, adapter and schedule, by SFT."""
     screen.heading("The same by supervised fine-tuning (SFT)")
-    made = begin(replace(request, method="sft", name=free_name(folder, f"{first.name}-sft")), loaded, folder)
+    made = _begin(replace(request, method="sft", name=free_name(folder, f"{first.name}-sft")), loaded, folder)
     with resumable(made):
         return conduct(made, loaded, quiet=True)

@@ -36,6 +36,7 @@ from workbench.sampling import Stopped
 from workbench.settings import Settings
 from workbench.training import TrainingState, sdft, sft
 from workbench.training.batches import make_plan, make_prompts
+from workbench.training.together import crew
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 METHODS: dict[str, Callable[..., Iterator[Step]]] = {"sdft": sdft, "sft": sft}
@@ -239,12 +240,14 @@ class Session:
                 with clear_disk_errors(self.run.path):
                     writer.close()
 
-    def follow(self) -> None:
-        """Take the steps that another process of this run's crew writes down (training/together.py)."""
+    def follow(self) -> Any:
+        """Take the steps that the first process of this run's crew writes down; returns what it tells in the end."""
+        return crew().follow(lambda: self._steps(bool))
+
+    def _steps(self, should_stop: Callable[[], bool]) -> Iterator[Step]:
         rows, keep = self.run.rows("teaching"), self.run.rows("keep")
-        loop = METHODS[self.method]
-        for _ in loop(self.roles, rows, self.settings, keep=keep, state=self.state, execution=self._work()):
-            pass
+        how = {"keep": keep, "state": self.state, "should_stop": should_stop, "execution": self._work()}
+        return METHODS[self.method](self.roles, rows, self.settings, **how)
 
     def _events_of(self, writer: EventWriter, should_stop: Callable[[], bool]) -> Iterator[Event]:
         teaching, keep = self.run.rows("teaching"), self.run.rows("keep")
@@ -262,16 +265,8 @@ class Session:
                 yield self._check(exam, retention, should_stop)
             if not self._settled:
                 yield from self._after_step(exam, retention, writer, should_stop)
-            loop = METHODS[self.method](
-                self.roles,
-                teaching,
-                self.settings,
-                keep=keep,
-                state=self.state,
-                should_stop=should_stop,
-                execution=self._work(),
-            )
-            for step in loop:
+            crew().lead()
+            for step in self._steps(should_stop):
                 self._settled = False
                 yield step
                 yield from self._after_step(exam, retention, writer, should_stop)

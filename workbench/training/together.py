@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,10 @@ from torch import Tensor, nn
 from workbench.errors import InputError
 from workbench.sampling import Completions
 from workbench.training.comparing import Seen
+
+_STEPS = "take the steps"
+_WAIT = timedelta(hours=12)
+"""How long the others wait for the first, which alone measures and saves; libraries give it 10 minutes."""
 
 
 class GivenUp(InputError):
@@ -84,6 +89,20 @@ class Crew:
         broadcast_object_list(held)
         return held[0]
 
+    def lead(self) -> None:
+        """The first says that the steps of a run begin: the others, which wait in `follow`, take them with it."""
+        if not self.alone:
+            self.told(_STEPS)
+
+    def follow(self, steps: Callable[[], Iterable[object]]) -> Any:
+        """Another than the first: take the steps if they begin; returns what the first tells in the end."""
+        said = self.told(None)
+        if said == _STEPS:
+            for _ in steps():
+                pass
+            said = self.told(None)
+        return said
+
     def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace gradients by their sum over the processes."""
         if self.alone:
@@ -141,7 +160,7 @@ def crew() -> Crew:
         return Crew()
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_WAIT)
     # Its threads must end before Python does: one that asks for the interpreter afterwards aborts the process.
     atexit.register(state.destroy_process_group)
     return Crew(state.process_index, state.num_processes)
