@@ -213,7 +213,7 @@ def write_run(desk: Desk, steps: int, every: int, retention: Callable[[int], flo
 def test_a_poll_stays_small_however_long_the_run(at: Open) -> None:
     desk = at()
     desk.drafts.choose(run=write_run(desk, 1500, 10, lambda step: 1.0))
-    everything = parts(desk, {"teach.losses": True})
+    everything = parts(desk, {"chosen.teach.losses": True})
     assert "loss" in everything["loss"].lower()
     cursor: dict[str, Any] = {}
     parts(desk, cursor)

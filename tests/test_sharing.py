@@ -163,7 +163,7 @@ def test_whatever_changes_is_shown_as_if_nothing_were_kept(desk: Desk, change: C
 
 
 def test_a_viewer_of_another_step_gets_that_one(desk: Desk) -> None:
-    newest, earlier = polled(desk, {}), polled(desk, {"teach.step": 1})
+    newest, earlier = polled(desk, {}), polled(desk, {"chosen.teach.step": 1})
     assert "answer at step 2" in newest[10] and "answer at step 1" in earlier[10]
 
 

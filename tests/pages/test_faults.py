@@ -19,7 +19,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 HOLD = 3
 
@@ -122,6 +122,28 @@ def test_a_killed_server_that_is_started_again_finds_the_run(browser: Browser, t
         visit.press("Stop")
         visit.says("#teach-state", "Stopped at step")
         visit.close()
+
+
+def test_an_answer_that_is_lost_on_its_way_is_given_again(visit: Visit) -> None:
+    visit.use_set()
+    visit.start(50, "unheard")
+    visit.says("#teach-state", f"Step {HOLD} of 50")
+    lost: list[str] = []
+
+    def deliver(route: Route) -> None:
+        answer = route.fetch()
+        if "Stopped at step" in answer.text() and not lost:
+            lost.append(answer.text())
+            # As a tunnel or a proxy does in between.
+            route.fulfill(status=502, json={"error": "Bad gateway"})
+        else:
+            route.fulfill(response=answer)
+
+    visit.page.route("**/gradio_api/run/**", deliver)
+    visit.press("Stop")
+    visit.says("#teach-state", f"Stopped at step {HOLD} of 50")
+    visit.page.unroute_all(behavior="wait")
+    assert lost, "nothing was lost"
 
 
 def test_a_page_that_was_closed_or_asleep_shows_the_run_as_it_is(

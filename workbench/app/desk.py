@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Cursor = dict[str, Any]
 """What one browser session has been shown already. A page's keys begin with its name: `teach.version`."""
 
+CHOSEN = "chosen."
+"""How keys begin that hold what was chosen in a session: they are no notes of what was shown."""
+
 Load = Callable[[], Sequence[Any]]
 Tick = Callable[[Cursor], Sequence[Any]]
 
@@ -35,6 +38,9 @@ EACH = 1.0
 
 _MANY = 3
 """So many pages may poll each second; more of them share that, so that a class does not slow the teaching down."""
+
+_LONGEST = 2.5
+"""But no page waits longer than this many seconds: within three it says that the worker was killed."""
 
 _GONE = 15.0
 """Seconds after which a page that has not polled is no longer counted."""
@@ -50,13 +56,14 @@ class Viewers:
 
     def every(self, cursor: Cursor) -> float | None:
         """A page polls: the seconds until its next poll, None if that is as before."""
+        # A page begins at the usual pace; later no note means that it may not have heard of its new one.
+        before = cursor.get("timer.every", None if "viewer" in cursor else EACH)
         name, now = cursor.setdefault("viewer", secrets.token_hex(8)), self._clock()
         with self._lock:
             self._seen[name] = now
             self._seen = {viewer: at for viewer, at in self._seen.items() if now - at < _GONE}
-            every = max(EACH, round(len(self._seen) * EACH / _MANY, 1))
-        before = cursor.get("every", EACH)
-        cursor["every"] = every
+            every = min(_LONGEST, max(EACH, round(len(self._seen) * EACH / _MANY, 1)))
+        cursor["timer.every"] = every
         return None if every == before else every
 
 

@@ -71,7 +71,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
 
 def poll(lists: Sittings, cursor: Cursor) -> list[Any]:
     """The list that this session has in view, drawn again whenever it has changed."""
-    view, version = cursor.get("compare.list"), lists.version
+    view, version = cursor.get("chosen.compare.list"), lists.version
     if view is None or cursor.get("compare.lists") == version:
         return [SAME] * 3
     return draw(lists, cursor, *view)
@@ -95,7 +95,7 @@ NO_RUN = "Choose a run under Student of run first, or teach one: these are the q
 def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which: Filter) -> list[Any]:
     """What is known of the list: a sentence, the table, the file. The session now has this one in view."""
     # In place, as the polls do: a copy would lose what one under way writes.
-    cursor["compare.list"], cursor["compare.lists"] = (run, step, what, which), lists.version
+    cursor["chosen.compare.list"], cursor["compare.lists"] = (run, step, what, which), lists.version
     hidden = gr.update(visible=False)
     sitting = lists.get(run, step or None, what) if run else None
     if sitting is None:

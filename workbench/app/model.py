@@ -164,7 +164,7 @@ def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
     if cursor.get("model.seen") != seen:
         cursor["model.seen"] = seen
         updates[:3] = said, gr.update(visible=seen[1]), gr.update(visible=desk.worker.status.model == POCKET)
-    asked = cursor.get("model.view", (_name(desk), "auto"))
+    asked = cursor.get("chosen.model.view", (_name(desk), "auto"))
     if cursor.get("model.found", 0) != waits:
         cursor["model.found"] = waits
         updates[3] = estimate(desk, loading, *asked)
@@ -251,7 +251,7 @@ def ask_again(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision
 
 def view(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: str) -> str:
     """What a model needs; the session now has this one in view, and sees what the hub says when that comes."""
-    cursor["model.view"], cursor["model.found"] = (name, precision), loading.lookups.version
+    cursor["chosen.model.view"], cursor["model.found"] = (name, precision), loading.lookups.version
     return estimate(desk, loading, name, precision)
 
 

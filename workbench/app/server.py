@@ -32,7 +32,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "200")
 os.environ["GRADIO_MCP_SERVER"] = "False"
 os.environ.pop("GRADIO_VIBE_MODE", None)
 
-from workbench.app.desk import EACH, Cursor, Desk, Shared  # noqa: E402
+from workbench.app import receipts  # noqa: E402
+from workbench.app.desk import EACH, Cursor, Desk, Shared, Tick  # noqa: E402
 from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
 from workbench.app.holding import held  # noqa: E402
 from workbench.errors import InputError  # noqa: E402
@@ -95,6 +96,7 @@ def build(desk: Desk) -> gr.Blocks:
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
         timer = gr.Timer(EACH)
         cursor = gr.State({})
+        receipt = gr.Number(0, precision=0, visible=False)
         with gr.Tabs(elem_id="pages", overflow_behavior="wrap") as tabs:
             shared = Shared(desk, tabs, line, timer, cursor)
             shared.on_load(lambda: [status.status_html(desk), status.steps_html(desk)], [line, steps])
@@ -103,7 +105,7 @@ def build(desk: Desk) -> gr.Blocks:
                 with gr.Tab(name, id=name.lower()) as tab:
                     page.build(desk, shared)
                 tab.select(partial(_enter, name.lower()), cursor, cursor, **_QUIET)
-        _wire(blocks, shared, cursor)
+        _wire(blocks, shared, cursor, receipt)
         _publish(desk)
     made: gr.Blocks = blocks
     return made
@@ -124,7 +126,7 @@ def _enter(tab: str, cursor: Cursor) -> Cursor:
     return cursor
 
 
-def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
+def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Number) -> None:
     """One request for everything that is loaded, and one a second for everything that changes."""
     import gradio as gr
 
@@ -135,7 +137,8 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
         seen.update(tab=tab, waits=1)
         return [seen, *gather([(f, len(o)) for f, o in shared.loads], gr.skip())]
 
-    def tick(seen: Cursor) -> list[Any]:
+    def tick(seen: Cursor, got: float | None) -> list[Any]:
+        number = receipts.begin(seen, got)
         view = seen.get("tab", "examples")
         # What a poll shows while the page is being loaded is overwritten by what the loading found before it, and would
         # never be shown again. So polling begins with the second poll after that.
@@ -143,14 +146,25 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State) -> None:
         if "waits" in seen:
             seen["waits"] = max(0, waits - 1)
         asked = [
-            (partial(function, seen) if tab in (None, view) and not waits else None, len(outputs))
+            (partial(_noted, function, seen) if tab in (None, view) and not waits else None, len(outputs))
             for function, outputs, tab in shared.ticks
         ]
         every = shared.desk.viewers.every(seen)
-        return [seen, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
+        return [seen, number, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
     blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
-    shared.timer.tick(tick, cursor, [cursor, shared.timer, *_distinct([t[:2] for t in shared.ticks])], **_QUIET)
+    parts = _distinct([t[:2] for t in shared.ticks])
+    shared.timer.tick(tick, [cursor, receipt], [cursor, receipt, shared.timer, *parts], **_QUIET)
+
+
+def _noted(function: Tick, cursor: Cursor) -> Sequence[Any]:
+    """What a part of the page has to show; one that fails has shown nothing, whatever it noted before."""
+    before = receipts.notes(cursor)
+    try:
+        return function(cursor)
+    except Exception:
+        receipts.strike(cursor, before)
+        raise
 
 
 def _publish(desk: Desk) -> None:

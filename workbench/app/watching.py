@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app import teaching
+from workbench.app import receipts, teaching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.fields import QUIET
 from workbench.errors import WorkbenchError
@@ -68,31 +68,36 @@ def choose_run(desk: Desk, name: str | None, cursor: Cursor) -> list[Any]:
     """Look at another run, at its newest step."""
     if name and name in teaching.run_names(desk):
         desk.drafts.choose(run=name)
-    cursor["teach.step"] = None
-    return [cursor, *poll(desk, cursor)]
+    cursor["chosen.teach.step"] = None
+    return _show(desk, cursor)
 
 
 def choose_step(desk: Desk, step: int, cursor: Cursor) -> list[Any]:
     """Look at one step; the newest is no longer followed."""
-    cursor["teach.step"] = int(step)
-    return [cursor, *poll(desk, cursor)]
+    cursor["chosen.teach.step"] = int(step)
+    return _show(desk, cursor)
 
 
 def choose_follow(desk: Desk, follow: bool, step: int, cursor: Cursor) -> list[Any]:
     """Follow the newest step again, or stay where one is."""
-    cursor["teach.step"] = None if follow else int(step)
-    return [cursor, *poll(desk, cursor)]
+    cursor["chosen.teach.step"] = None if follow else int(step)
+    return _show(desk, cursor)
 
 
 def choose_answer(desk: Desk, which: str | None, cursor: Cursor) -> list[Any]:
     """Look at another answer of the step, such as that to a keep row."""
-    cursor["teach.which"] = which
-    return [cursor, *poll(desk, cursor)]
+    cursor["chosen.teach.which"] = which
+    return _show(desk, cursor)
 
 
 def choose_losses(desk: Desk, show: bool, cursor: Cursor) -> list[Any]:
     """Draw the loss, or do not."""
-    cursor["teach.losses"] = bool(show)
+    cursor["chosen.teach.losses"] = bool(show)
+    return _show(desk, cursor)
+
+
+def _show(desk: Desk, cursor: Cursor) -> list[Any]:
+    receipts.clicked(cursor)
     return [cursor, *poll(desk, cursor)]
 
 
@@ -109,20 +114,21 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     events = teaching.events_of(desk, name)
     # Another run is shown at its newest step; what was chosen before the first poll is no other run.
     if cursor.get("teach.run", name) != name:
-        cursor["teach.step"] = None
+        cursor["chosen.teach.step"] = None
     cursor["teach.run"] = name
-    at = cursor.get("teach.step") or step_of(events)
+    chosen_step, chosen_answer = cursor.get("chosen.teach.step"), cursor.get("chosen.teach.which")
+    at = chosen_step or step_of(events)
     last = step_of(events)
     measured = next((e.step for e in reversed(events) if isinstance(e, Evaluated)), 0)
     size = 1 + last // _CURVE
-    show = bool(cursor.get("teach.losses"))
+    show = bool(cursor.get("chosen.teach.losses"))
     status = desk.worker.status
     new = partial(_new, cursor)
     smaller = _smaller(cursor, name, events)
     answer, which = gr.skip(), gr.skip()
-    if new("answer", (name, at, status.run == name, cursor.get("teach.which"))):
+    if new("answer", (name, at, status.run == name, chosen_answer)):
         samples = once("answers", (at,), lambda: answers_of(desk, name, at))
-        chosen = cursor.get("teach.which") if cursor.get("teach.which") in samples else next(iter(samples), None)
+        chosen = chosen_answer if chosen_answer in samples else next(iter(samples), None)
         sample = None if chosen is None else samples[chosen]
         answer = once("answer", (at, chosen), lambda: answer_html(desk, name, at, sample))
         if new("which", (tuple(samples), chosen)):
@@ -145,7 +151,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         *(_forgetting(desk, once("warning", (limit,), warning)) if warned else [gr.skip()] * 4),
         once("curves", (), lambda: curves_html(events)) if grown("curves") else gr.skip(),
         answer,
-        cursor.get("teach.step") is None if new("follow", cursor.get("teach.step") is None) else gr.skip(),
+        chosen_step is None if new("follow", chosen_step is None) else gr.skip(),
         _slider(events, at) if new("slider", (name, at, last)) else gr.skip(),
         loss_html(events, show) if new("loss", (name, show, show and last // size)) else gr.skip(),
         which,
