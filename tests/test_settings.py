@@ -23,6 +23,18 @@ def test_a_setting_is_a_finite_number(kind: type, name: str, value: float) -> No
         kind(**{name: value})
 
 
+CHOSEN = [(kind, f.name, f.metadata["choices"]) for kind in GROUPS.values() for f in fields(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name", "choices"), [c for c in CHOSEN if c[2]], ids=str)
+def test_a_choice_is_one_of_those_that_are_named(kind: type, name: str, choices: tuple[str, ...]) -> None:
+    for choice in choices:
+        assert getattr(kind(**{name: choice}), name) == choice
+    with pytest.raises(InputError) as refused:
+        kind(**{name: "forwards"})
+    assert f"--{name} is 'forwards'" in str(refused.value) and all(choice in str(refused.value) for choice in choices)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
