@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from workbench.decoding import Decoder, PackedDecoder, Tape
+from workbench.decoding.captured import in_steps
 
 COUNT_EVERY = {"cuda": 8}
 """Tokens after which it is asked how many rows have ended, by kind of device; elsewhere after each."""
@@ -145,6 +146,8 @@ def sample(
         each = torch.arange(len(prompts), device=prompt_ids.device).repeat_interleave(rollouts)
         prompt_ids, prompt_mask, logits = prompt_ids[each], prompt_mask[each], logits[each]
         cache = cache.rows(each)
+    if tape is None:
+        decoder, cache = in_steps(decoder, cache)
     if uniform is None:
         uniform = torch.rand(count, longest, generator=torch.Generator().manual_seed(seed))
     uniform = uniform.to(prompt_ids.device)

@@ -59,6 +59,26 @@ class KeyValues:
             self.length,
         )
 
+    def advance(self, new: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Make room for `new` tokens [B, T] with this mask: their positions, and what is blocked [B, L + T] to them."""
+        start, self.length = self.length, self.length + new
+        if mask is None:
+            positions = self.next_position[:, None] + torch.arange(new, device=self.next_position.device)
+            self.next_position = self.next_position + new
+        else:
+            positions = (self.next_position[:, None] + mask.cumsum(1) - 1).clamp_(min=0)
+            self.next_position = self.next_position + mask.sum(1)
+            self.blocked[:, start : self.length] = mask == 0
+        return positions, self.blocked[:, : self.length]
+
+    def hold(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a layer's newest keys and values [B, T, G, D]; returns those of all tokens [B, G, L + T, D]."""
+        end = self.length
+        start = end - keys.shape[1]
+        self.keys[layer][:, :, start:end] = keys.transpose(1, 2)
+        self.values[layer][:, :, start:end] = values.transpose(1, 2)
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
 
 @dataclass
 class _Layer:
@@ -210,30 +230,17 @@ class FlatDecoder:
         each layer gave (see training_pass.py).
         """
         rows, new = ids.shape
-        start, end = cache.length, cache.length + new
-        if mask is None:
-            positions = cache.next_position[:, None] + torch.arange(new, device=ids.device)
-            cache.next_position = cache.next_position + new
-        else:
-            positions = (cache.next_position[:, None] + mask.cumsum(1) - 1).clamp_(min=0)
-            cache.next_position = cache.next_position + mask.sum(1)
-            cache.blocked[:, start:end] = mask == 0
-        cache.length = end
-        bias = self.attention_bias(cache.blocked[:, :end], new)
+        positions, blocked = cache.advance(new, mask)
+        bias = self.attention_bias(blocked, new)
         cos, sin = self.rotation(positions)
         x = F.embedding(ids, self.embedding)
         for index, layer in enumerate(self.layers):
             h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, self.epsilon)
             qkv = layer.qkv(h)
             q, k, v = self.heads_of(layer, qkv, cos, sin)
-            cache.keys[index][:, :, start:end] = k.transpose(1, 2)
-            cache.values[index][:, :, start:end] = v.transpose(1, 2)
+            keys, values = cache.hold(index, k, v)
             attended = F.scaled_dot_product_attention(
-                q.transpose(1, 2),
-                cache.keys[index][:, :, :end],
-                cache.values[index][:, :, :end],
-                attn_mask=bias,
-                enable_gqa=self.groups != self.heads,
+                q.transpose(1, 2), keys, values, attn_mask=bias, enable_gqa=self.groups != self.heads
             )
             out = layer.out(attended.transpose(1, 2).reshape(rows, new, -1))
             x = x + out
