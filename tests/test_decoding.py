@@ -14,10 +14,12 @@ from workbench import decoding
 from workbench.decoding import LiveDecoder, ModelDecoder, PackedDecoder, decoder_for
 from workbench.decoding.live import runs_live
 from workbench.decoding.packed import inner_model
+from workbench.demonstrations import Demonstration
 from workbench.models import load
 from workbench.roles import Roles, make_roles
 from workbench.sampling import COUNT_EVERY, Choice, Stopped, pad_left, sample
-from workbench.settings import LoraSettings
+from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings
+from workbench.training import sdft
 from workbench.training.scorer import Scorer
 from workbench.training.student import completion_logits, model_logits
 
@@ -151,6 +153,26 @@ def test_large_models_are_run_over_their_own_layers(roles: Roles, monkeypatch: p
     changed = sample(decoder, PROMPTS, seed=3, **options).lists()
     assert changed == sample(roles.student_decoder, PROMPTS, seed=3, **options).lists() != expected
     assert held == [p.data_ptr() for projection in decoder._projections for p in (projection._a, projection._b)]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_in_half_precision_the_adapter_stays_whole_beside_the_weights(
+    tmp_path: Path, rows: list[Demonstration], precision: str
+) -> None:
+    loaded = load(str(tiny.save(tmp_path / "half", initializer_range=0.2)), precision=precision)
+    roles = make_roles(loaded, LoraSettings())
+    assert {p.dtype for p in roles.adapter.values()} == {torch.float32}
+    assert isinstance(roles.student_decoder, LiveDecoder) and isinstance(roles.base_decoder, PackedDecoder)
+    settings = Settings(
+        optim=OptimSettings(steps=3, batch=4, lr=1e-2, warmup=0), rollout=RolloutSettings(max_new_tokens=6)
+    )
+    assert all(step.gradient_norm > 0 for step in sdft(roles, rows, settings))
+    ids = torch.tensor([PROMPTS[0]])
+    ours = roles.student_decoder.forward(ids, None, roles.student_decoder.allocate(1, 8), keep=4)
+    with torch.no_grad():
+        own, base = roles.student(input_ids=ids).logits, loaded.model(input_ids=ids).logits
+    moved = float((own - base).abs().max())
+    assert float((ours - own).abs().max()) < 0.2 * moved
 
 
 def test_an_adapter_on_head_or_embedding_is_not_left_out(tmp_path: Path) -> None:

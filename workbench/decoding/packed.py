@@ -110,7 +110,10 @@ def flat(model: Any) -> bool:
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether `PackedDecoder` computes the same function as this model: a flat one, plain floating-point weights."""
+    """Whether `PackedDecoder` computes the same function as this model: a flat one, plain weights of one precision.
+
+    An adapter is kept in fp32 beside a model in bf16 or fp16; merged into its weights it would be rounded away.
+    """
     config: Any = model.config
     return (
         flat(model)
@@ -118,6 +121,7 @@ def supports(model: nn.Module) -> bool:
         and not getattr(config, "mlp_bias", False)
         and not getattr(config, "quantization_config", None)
         and all(p.is_floating_point() for p in model.parameters())
+        and len({p.dtype for p in model.parameters()}) == 1
     )
 
 
