@@ -12,7 +12,8 @@ from tests.families import FAMILIES
 from workbench import quantised
 from workbench.allocations import peak_of
 from workbench.chunked import chunked_divergence
-from workbench.decoding import Head, LiveDecoder
+from workbench.decoding import Head, LiveDecoder, captured
+from workbench.decoding.captured import CudaGraph, FixedKeyValues, StepDecoder
 from workbench.demonstrations import Demonstration
 from workbench.execution import Execution
 from workbench.memory import PROGRAM, estimate, machine, read_shape
@@ -111,6 +112,63 @@ def test_greedy_answers_are_those_of_generate(family: str, tmp_path: Path) -> No
         device=loaded.device,
     )
     assert torch.equal(ours.ids * ours.mask, expected * ours.mask)
+
+
+@pytest.mark.parametrize("precision", ["4-bit", "bf16", "fp32"])
+@pytest.mark.filterwarnings("error::workbench.decoding.captured.CaptureNote")
+def test_recorded_steps_give_the_tokens_of_those_taken_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    loaded = load(str(tiny.save(tmp_path / "wide", **WIDE)), precision=precision)
+    roles = moved(make_roles(loaded, LoraSettings()))
+    replays: list[int] = []
+
+    class Counted(CudaGraph):
+        def replay(self) -> torch.Tensor:
+            replays.append(1)
+            return super().replay()
+
+    answers = []
+    for record in (lambda step: None, Counted):
+        monkeypatch.setattr(captured, "recorder", lambda _, record=record: record)
+        made = sample(
+            LiveDecoder(roles.student),
+            [[40, 41, 42, 43], [50, 51], list(range(60, 90))],
+            end=frozenset(range(3, 20)),
+            pad=loaded.pad,
+            longest=64,
+            rollouts=4,
+            seed=3,
+            device=loaded.device,
+        )
+        answers.append(made.lists())
+    assert answers[0] == answers[1] and len(set(map(len, answers[0]))) > 2
+    assert len(replays) > 30
+
+
+@pytest.mark.parametrize("precision", ["4-bit", "bf16"])
+def test_a_cuda_graph_sees_an_adapter_that_was_changed_in_place(tmp_path: Path, precision: str) -> None:
+    loaded = load(str(tiny.save(tmp_path / "wide", **WIDE)), precision=precision)
+    roles = moved(make_roles(loaded, LoraSettings()))
+    decoder = LiveDecoder(roles.student)
+    cache = decoder.allocate(2, 64)
+    ids = torch.tensor([[40, 41], [42, 43]], device=loaded.device)
+    decoder.forward(ids, torch.ones_like(ids), cache)
+    steps, fixed = StepDecoder(decoder, 2, CudaGraph), FixedKeyValues.of(cache)
+    for _ in range(3):
+        before = steps.forward(ids[:, :1], None, fixed).clone()
+    for parameter in roles.adapter.values():
+        parameter.data.mul_(-1.5)
+    decoder.refresh()
+    found = []
+    for taken in (steps, StepDecoder(decoder, 2, None)):  # the third token once more
+        fixed.column.sub_(1)
+        fixed.next_position.sub_(1)
+        fixed.length -= 1
+        found.append(taken.forward(ids[:, :1], None, fixed).clone())
+    assert steps._recording is not None and steps._checked
+    torch.testing.assert_close(found[0], found[1], rtol=1e-2, atol=1e-2)
+    assert float((found[0] - before).abs().max()) > 0.05
 
 
 @pytest.mark.parametrize("tokens", [256, 4096])

@@ -56,7 +56,8 @@ class CudaGraph:
                 step()
             before.wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, stream=stream):
+            # What other threads ask the card for meanwhile is no part of it and must not end it.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._result = step()
         finally:
             # A recording that breaks off leaves its own stream behind.
