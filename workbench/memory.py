@@ -186,7 +186,8 @@ def estimate(
     batch, longest, rank = settings.optim.batch, settings.rollout.max_new_tokens, settings.lora.rank
     micro, at_once = work.micro_batch or batch, work.at_once or batch
     packed = pack and weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype not in QUANTISED
-    copies = 2 * shape.linear * wide if packed else 0.0
+    merged = wide == 4  # in half precision no adapter is merged into a copy
+    copies = (1 + merged) * shape.linear * wide if packed else 0.0
     adapter = shape.adapter(rank)
     per_token = shape.layers * 2 * shape.keys * wide
     passing = wide * (3 * shape.inner * shape.used + 4 * shape.hidden)  # of a token in one layer, without gradients
@@ -194,7 +195,7 @@ def estimate(
     sampling = at_once * (question + longest) * per_token + max(drawn, at_once * question * passing)
     teaching = micro * ((shown + longest) * per_token + shown * passing)
     # Over packed weights a prompt is read once for all of its answers.
-    prompts = max(1, micro // settings.rollout.rollouts) if packed else micro
+    prompts = max(1, micro // settings.rollout.rollouts) if packed and merged else micro
     read = prompts * question + micro * longest
     whole = kept_per_token(shape, wide, rank)
     each = wide * shape.hidden if work.checkpointing else whole
@@ -204,7 +205,7 @@ def estimate(
     loss = vectors * 4 * shape.vocabulary * chunk + 3 * micro * longest * shape.hidden * wide
     parts = [
         Part("Weights", weights, f"{count(shape.parameters)} weights x {BYTES[dtype]:g} bytes ({dtype})"),
-        Part("Copies to run faster", copies, "small models are copied for the base and for the student"),
+        Part("Copies to run faster", copies, "small models are copied for the base" + " and for the student" * merged),
         Part("Program", PROGRAM, "Python, PyTorch and transformers themselves"),
         Part(
             f"Adapter, rank {rank}",
