@@ -273,8 +273,8 @@ def test_many_viewers_poll_less_often() -> None:
     now = 0.0
     viewers = Viewers(lambda: now)
     pages: list[dict[str, Any]] = [{} for _ in range(10)]
-    assert [viewers.every(page) for page in pages] == [None] * 3 + [1.3, 1.7, 2.0, 2.3, 2.5, 2.5, 2.5]
-    assert [viewers.every(page) for page in pages[:2]] == [2.5, 2.5]
+    assert [viewers.every(page) for page in pages] == [None] * 3 + [1.3, 1.7, 2.0, 2.2, 2.2, 2.2, 2.2]
+    assert [viewers.every(page) for page in pages[:2]] == [2.2, 2.2]
     assert viewers.every(pages[0]) is None
     now = 16.0  # the others have been closed
     assert viewers.every(pages[0]) == 1.0

@@ -39,7 +39,7 @@ EACH = 1.0
 _MANY = 3
 """So many pages may poll each second; more of them share that, so that a class does not slow the teaching down."""
 
-_LONGEST = 2.5
+_LONGEST = 2.2
 """But no page waits longer than this many seconds: within three it says that the worker was killed."""
 
 _GONE = 15.0
