@@ -99,12 +99,17 @@ def make_rows(path: Path, tokenizer: Any, tokens: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def measure_decode(length: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of sampling 8 answers to one prompt: our loops and transformers' generate, in turns."""
+def measure_decode(length: int, rounds: int, captured: bool = False) -> dict[str, list[float]]:
+    """Seconds of sampling 8 answers to one prompt: our loops and transformers' generate, in turns.
+
+    Args:
+        captured: our loop with its steps recorded as CUDA graphs, in place of the others; nothing where they cannot be.
+    """
     import torch
 
     from workbench import load, make_roles, read
     from workbench.decoding import LiveDecoder
+    from workbench.decoding.captured import recorder
     from workbench.prompts import Prompts
     from workbench.sampling import sample
     from workbench.settings import LoraSettings
@@ -130,6 +135,9 @@ def measure_decode(length: int, rounds: int) -> dict[str, list[float]]:
         )
 
     ways = {"generate": generate, "live": ours(LiveDecoder(roles.student)), "as_run": ours(roles.student_decoder)}
+    if captured:
+        os.environ["WORKBENCH_CUDA_GRAPHS"] = "1"
+        ways = {"captured": ways["live"]}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -139,7 +147,7 @@ def measure_decode(length: int, rounds: int) -> dict[str, list[float]]:
                 torch.cuda.synchronize()
             if number:
                 times[name].append(time.perf_counter() - start)
-    return times
+    return times if not captured or recorder(loaded.device) is not None else {}
 
 
 def measure_loss(hidden: int) -> dict[str, list[float]]:
@@ -170,8 +178,8 @@ def worker(options: argparse.Namespace) -> None:
         against_trl.WARM_UP, options.steps = 0, 1
 
     def run() -> dict[str, list[float]]:
-        if kind == "decode":
-            return measure_decode(options.length, options.steps)
+        if kind in ("decode", "captured"):
+            return measure_decode(options.length, options.steps, captured=kind == "captured")
         if kind == "loss":
             return measure_loss((QWEN3_4B if torch.cuda.is_available() else SMALL)["hidden_size"])
         if kind in ("ours", "sft"):
@@ -241,6 +249,9 @@ class Bench:
         command += ["--prompt", str(o.prompt)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(o.threads), "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode and kind == "captured":
+            print(f"Without CUDA graphs, which failed:\n{done.stderr[-3000:]}", file=sys.stderr)
+            return {}
         if done.returncode:
             sys.exit(f"{kind} failed:\n{done.stderr[-3000:]}")
         found: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -266,6 +277,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for phase, seconds in bench(kind, rollouts).items():
                 times[name].setdefault(phase, []).extend(seconds)
     times["decode"] = bench("decode")
+    if gpu:
+        times["decode"] |= bench("captured")
     memory = {name: bench(f"memory_{name}")["peak"][0] / 1e9 for name in ("ours", "trl", "trl_defaults")}
     cost = []
     for length in options.lengths:
@@ -281,6 +294,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "over_trl_defaults": round(step["trl_defaults"] / step["ours"], 2),
         "decode_over_generate": round(decode["generate"] / decode["live"], 2),
         "decode_as_run_over_generate": round(decode["generate"] / decode["as_run"], 2),
+        "decode_captured_over_generate": (
+            round(decode["generate"] / decode["captured"], 2) if "captured" in decode else None
+        ),
         "sdft_over_sft": round(step["ours"] / step["sft"], 2),
         "loss_gb": round(bench("loss")["peak"][0] / 1e9, 3),
         "estimate_error": (

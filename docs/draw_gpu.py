@@ -22,6 +22,12 @@ def page(found: dict[str, Any]) -> str:
         ("TRL's peak memory over ours, the same loss", "", found["memory_over_trl"], " times"),
         ("`generate` over our loop on the model's own layers", "at least 4", found["decode_over_generate"], " times"),
         ("`generate` over our loop as this model is run", "", found["decode_as_run_over_generate"], " times"),
+        (
+            "`generate` over our loop on the model's own layers, with CUDA graphs",
+            "",
+            found.get("decode_captured_over_generate"),
+            " times",
+        ),
         ("SDFT step over our SFT step", "at most 2.0", found["sdft_over_sft"], " times"),
         ("memory of the loss, 2,048 tokens", "under 0.3 GB", found["loss_gb"], " GB"),
         ("memory estimate against the peak", "within 10%", found["estimate_error"], ""),
