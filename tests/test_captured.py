@@ -183,12 +183,27 @@ class Stale:
         return self.result
 
 
+class Breaks:
+    """A recording that cannot be replayed."""
+
+    def __init__(self, step: Callable[[], Tensor]) -> None:
+        step()
+
+    def replay(self) -> Tensor:
+        raise RuntimeError("invalid resource handle")
+
+
 def refused(step: Callable[[], Tensor]) -> Any:
     raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [(refused, "RuntimeError: operation not permitted"), (Stale, "other numbers")]
+    ("how", "said"),
+    [
+        (refused, "RuntimeError: operation not permitted"),
+        (Breaks, "RuntimeError: invalid resource handle"),
+        (Stale, "other numbers"),
+    ],
 )
 def test_what_cannot_be_recorded_is_said_once_and_sampled_without(
     roles: Roles, monkeypatch: pytest.MonkeyPatch, how: Any, said: str

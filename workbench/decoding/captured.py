@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ WORTH = 16
 """Tokens that must be left for a recording, which takes as long as some steps, to be made."""
 
 Step = Callable[[], Tensor]
+T = TypeVar("T")
 
 
 class CaptureNote(UserWarning):
@@ -78,12 +79,6 @@ def recorder(device: torch.device) -> Callable[[Step], Recording] | None:
     return CudaGraph if wanted and not _given_up and device.type == "cuda" else None
 
 
-def _give_up(reason: str) -> None:
-    global _given_up
-    _given_up = True
-    warnings.warn(f"CUDA graphs are not used: {reason}. Answers are sampled without them.", CaptureNote, stacklevel=2)
-
-
 @dataclass
 class FixedKeyValues(KeyValues):
     """Keys and values in tensors that stay; each step sees all of them, and columns not yet filled are blocked.
@@ -120,7 +115,7 @@ class FixedKeyValues(KeyValues):
         )
 
     def advance(self, new: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Let one more token be seen; see `KeyValues.advance`. Where the next one goes is counted in `count`."""
+        """Let one more token be seen; see `KeyValues.advance`. `count` says where the next one goes."""
         assert new == 1 and mask is None
         self.blocked.index_fill_(1, self.column, False)
         return self.next_position[:, None], self.blocked
@@ -171,30 +166,34 @@ class StepDecoder:
         if self._recording is None:
             logits = step()
             if self._record is not None and room > WORTH:
-                self._checked = False
-                self._recording = self._made(step)
+                self._recording, self._checked = self._tried(partial(self._record, step)), False
             return logits
-        found = self._recording.replay()
         if self._checked:
-            return found
+            return self._recording.replay()
         # At a token of its own: one that was recorded in part still gives what the recorded token gave.
-        expected = step()
-        self._checked = bool((found - expected).abs().max() <= 2e-2 * expected.abs().max())
-        if not self._checked:
-            self._recording = self._record = None
-            _give_up("a recorded step gave other numbers than the step itself")
+        found, expected = self._tried(self._recording.replay), step()
+        if found is not None:
+            self._checked = bool((found - expected).abs().max() <= 2e-2 * expected.abs().max())
+            if not self._checked:
+                self._give_up("a recorded step gave other numbers than the step itself")
         return expected
 
-    def _made(self, step: Step) -> Recording | None:
-        assert self._record is not None
+    def _tried(self, call: Callable[[], T]) -> T | None:
+        """What a call gives; None where it fails, and from then on steps are taken one by one."""
         try:
-            return self._record(step)
+            return call()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a driver or a library raises, the step works without
-            self._record = None
-            _give_up(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            self._give_up(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             return None
+
+    def _give_up(self, reason: str) -> None:
+        global _given_up
+        _given_up = True
+        self._recording = self._record = None
+        said = f"CUDA graphs are not used: {reason}. Answers are sampled without them."
+        warnings.warn(said, CaptureNote, stacklevel=2)
 
 
 def bucket(rows: int, most: int) -> int:
