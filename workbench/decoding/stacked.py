@@ -94,10 +94,7 @@ class _Shared:
 
     def __call__(self, x: Tensor) -> Tensor:
         tokens, flat = x.shape[1], x.reshape(-1, x.shape[-1])
-        if self.turned is None or len(flat) >= FEWEST_ROWS:
-            y = self.base(flat)
-        else:
-            y = torch.mm(flat, self.turned)
+        y = self.base(flat) if self.turned is None or len(flat) >= FEWEST_ROWS else torch.mm(flat, self.turned)
         for start, stop, update in self.updates:
             part = slice(start * tokens, stop * tokens)
             y[part].addmm_(flat[part] @ update.a, update.b)
