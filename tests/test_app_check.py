@@ -55,14 +55,16 @@ def test_a_check_ends_in_a_verdict_that_outlives_a_restart(working: Desk) -> Non
     said, verdict, meters, table = check.poll(working, cursor)
     assert "Good to teach" in verdict and "50 of 50" in verdict
     assert "100% (50 of 50" in meters and "0% (0 of 50" in meters and "steps takes about" in meters
-    assert len(table["data"]) == 50
-    assert "wrong: I do not" in table["data"][0][2] and "right: It is" in table["data"][0][3]
+    lines = table["value"]["data"]
+    assert table["visible"] and len(lines) == 50
+    assert "wrong: I do not" in lines[0][2] and "right: It is" in lines[0][3]
     assert check.poll(working, cursor)[1:] == [gr.skip()] * 3, "nothing is sent twice"
     restarted = Desk.at(working.runs, working.worker)
     assert check.everything(restarted)[1:] == check.everything(working)[1:]
 
 
 def test_before_a_check_it_says_what_to_do(desk: Desk) -> None:
+    assert check.everything(desk)[3]["visible"] is False, "an empty table says nothing"
     assert "Press the button" in check.verdict_html(desk)
     desk.drafts.replace_rows([], "none")
     assert "First choose examples" in check.verdict_html(desk)
@@ -108,7 +110,7 @@ def test_texts_of_models_and_users_stay_texts(desk: Desk) -> None:
     said, verdict, meters, table = check.everything(desk)
     html = said + verdict + meters
     assert "<img" not in html and "</script" not in html and "\u202e" not in html
-    assert max(len(cell) for cell in table["data"][0]) < 600
+    assert max(len(cell) for cell in table["value"]["data"][0]) < 600
 
 
 def test_what_the_teacher_missed_comes_first(desk: Desk) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.fake_run import config_of, events_of
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
-from workbench.app import runs, shelving
+from workbench.app import runs, shelving, teaching
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
@@ -105,6 +105,19 @@ def test_a_damaged_run_does_not_hide_the_others(desk: Desk) -> None:
     (desk.runs / "two" / "events.jsonl").write_text("rubbish\n")
     assert {r["run"]: r["state"] for r in shelving.records(desk)}["two"] == "damaged"
     harmless(shelving.table_html(desk))
+
+
+def test_buttons_that_need_a_run_come_with_the_first(desk: Desk, tmp_path: Path) -> None:
+    assert runs.poll(desk, {})[5]["visible"] is True
+    empty = Desk.at(tmp_path / "none", desk.worker)
+    assert runs.poll(empty, {})[5]["visible"] is False
+
+
+def test_what_was_deleted_last_can_still_be_brought_back(desk: Desk) -> None:
+    for name in teaching.run_names(desk):
+        shelving.delete(desk, name)
+    *_, undo, there = runs.poll(desk, {})
+    assert not teaching.run_names(desk) and undo["interactive"] and there["visible"]
 
 
 def test_a_poll_draws_the_list_only_when_it_has_changed(desk: Desk) -> None:

@@ -155,7 +155,7 @@ def test_a_page_that_was_closed_or_asleep_shows_the_run_as_it_is(
     sleeper = visit.context.new_cdp_session(visit.page)
     sleeper.send("Page.setWebLifecycleState", {"state": "frozen"})  # as a browser does with a tab out of sight
     again = Visit.to(browser, served.address)
-    again.says("#status", f"Teaching seen: teaching, step {HOLD} of 50")
+    again.says("#status", f"Teaching seen: step {HOLD} of 50")
     again.tab("Teach")
     again.says("#teach-state", f"Step {HOLD} of 50")
     again.press("Stop")
@@ -285,7 +285,10 @@ def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, ser
         if tab == "Check":
             widths = "[...document.querySelectorAll('#check-table th')].map(e => e.clientWidth).filter(w => w)"
             narrowest += visit.page.evaluate(widths)
+        if tab == "Runs":
+            cut = visit.at("#runs-table .wb-wide").evaluate("table => table.scrollWidth - table.clientWidth")
     visit.close()
+    assert cut == 0, "each run is a card, and nothing has to be moved sideways"
     assert found == dict.fromkeys(TABS, 0)
     assert min(narrowest) >= 50, "no column is so narrow that words are broken letter by letter"
 
@@ -299,5 +302,13 @@ def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Serve
     cut = """() => [...document.querySelectorAll('#check-table .table-wrap, #check-table .virtual-table-viewport')]
         .map(e => e.scrollWidth - e.clientWidth)"""
     over = visit.page.evaluate(cut)
+    lefts = """() => ['.header-table th', '.virtual-row:first-child .body-cell'].map(cells =>
+        [...document.querySelectorAll('#check-table ' + cells)].map(e => Math.round(e.getBoundingClientRect().left)))"""
+    visit.page.set_viewport_size({"width": 1280, "height": 900})
+    room = "document.querySelector('#check-table .virtual-table-viewport').clientWidth"
+    used = "document.querySelector('#check-table .header-table').offsetWidth"
+    visit.page.wait_for_function(f"{room} > 1000 && Math.abs({room} - {used}) <= 1")
+    heads, cells = visit.page.evaluate(lefts)
     visit.close()
     assert over and max(over) <= 1, over
+    assert len(heads) == 4 and heads == cells, "each column is below its head"

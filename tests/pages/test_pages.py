@@ -57,7 +57,7 @@ def test_a_run_is_the_same_after_a_refresh_in_a_second_tab_and_until_it_is_stopp
     visit.start(50, "watched")
     visit.says("#teach-state", f"Step {HOLD} of 50")
     visit.page.reload()
-    visit.says("#status", f"Teaching watched: teaching, step {HOLD} of 50")
+    visit.says("#status", f"Teaching watched: step {HOLD} of 50")
     visit.tab("Teach")
     visit.says("#teach-state", f"Step {HOLD} of 50")
     expect(visit.at("#token-map .tk").first).to_be_attached(timeout=WAIT)

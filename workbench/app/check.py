@@ -203,9 +203,15 @@ def table(desk: Desk) -> dict[str, Any]:
     return {"headers": HEADERS, "data": lines}
 
 
+def side_by_side(desk: Desk) -> Any:
+    """The table, once there is something in it."""
+    lines = table(desk)
+    return gr.update(value=lines, visible=bool(lines["data"]))
+
+
 def everything(desk: Desk) -> list[Any]:
     """All that the page shows."""
-    return [said(desk), verdict_html(desk), meters_html(desk), table(desk)]
+    return [said(desk), verdict_html(desk), meters_html(desk), side_by_side(desk)]
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
@@ -217,7 +223,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         cursor[f"check.{key}"] = value
     seen = cursor.get("check.result")
     cursor["check.result"] = id(desk.drafts.check)
-    return [*updates, gr.skip() if seen == id(desk.drafts.check) else table(desk)]
+    return [*updates, gr.skip() if seen == id(desk.drafts.check) else side_by_side(desk)]
 
 
 def _measure(values: Any) -> Measure | None:
@@ -269,6 +275,7 @@ def build(desk: Desk, shared: Shared) -> None:
         max_chars=200,
         label="Side by side; what the teacher missed comes first",
         buttons=[],
+        visible=False,
         elem_id="check-table",
     )
     onward = gr.Button("Next: Teach", size="sm", elem_classes="onward")

@@ -22,31 +22,32 @@ def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     table = gr.HTML(elem_id="runs-table", padding=False)
     said = gr.HTML(elem_id="runs-said", padding=False)
-    run = gr.Dropdown([], label="Run", info="What the buttons below are about.", elem_id="runs-run")
-    with gr.Row():
-        goto = gr.Button("Open", variant="primary", size="md", min_width=110)
-        further = gr.Button("Teach further on it", size="md", min_width=170)
-        same = gr.Button("Use its settings", size="md", min_width=190)
-        delete = gr.Button("Delete", size="md", min_width=110)
-        undo = gr.Button("Undo delete", interactive=False, size="md", min_width=130)
-    with gr.Accordion("Rename, or note something", open=False), gr.Row(equal_height=False):
-        with gr.Column(min_width=260):
-            name = gr.Textbox(label="New name", max_length=100)
-            rename = gr.Button("Rename", size="sm")
-        with gr.Column(min_width=260):
-            text = gr.Textbox(label="Note", lines=2, max_length=shelf.NOTE)
-            keep = gr.Button("Keep the note", size="sm")
-    with gr.Accordion("Compare two runs", open=False):
-        with gr.Row(equal_height=False):
-            one = gr.Dropdown([], label="One run", min_width=200)
-            other = gr.Dropdown([], label="Another run", min_width=200)
-        beside = gr.Button("Compare the two")
-        drawn = gr.HTML(elem_id="runs-compared", padding=False)
-    with gr.Accordion("Export", open=False):
-        kinds = [*shelving.KINDS.items(), ("The whole run (to import elsewhere)", "run")]
-        kind = gr.Radio(kinds, value="adapter", label="As what")
-        export = gr.Button("Make the zip")
-        packed = gr.File(label="Ready to download", visible=False, interactive=False)
+    with gr.Column(visible=False, elem_id="runs-there") as there:
+        run = gr.Dropdown([], label="Run", info="What the buttons below are about.", elem_id="runs-run")
+        with gr.Row():
+            goto = gr.Button("Open", variant="primary", size="md", min_width=110)
+            further = gr.Button("Teach further on it", size="md", min_width=170)
+            same = gr.Button("Use its settings", size="md", min_width=190)
+            delete = gr.Button("Delete", size="md", min_width=110)
+            undo = gr.Button("Undo delete", interactive=False, size="md", min_width=130)
+        with gr.Accordion("Rename, or note something", open=False), gr.Row(equal_height=False):
+            with gr.Column(min_width=260):
+                name = gr.Textbox(label="New name", max_length=100)
+                rename = gr.Button("Rename", size="sm")
+            with gr.Column(min_width=260):
+                text = gr.Textbox(label="Note", lines=2, max_length=shelf.NOTE)
+                keep = gr.Button("Keep the note", size="sm")
+        with gr.Accordion("Compare two runs", open=False):
+            with gr.Row(equal_height=False):
+                one = gr.Dropdown([], label="One run", min_width=200)
+                other = gr.Dropdown([], label="Another run", min_width=200)
+            beside = gr.Button("Compare the two")
+            drawn = gr.HTML(elem_id="runs-compared", padding=False)
+        with gr.Accordion("Export", open=False):
+            kinds = [*shelving.KINDS.items(), ("The whole run (to import elsewhere)", "run")]
+            kind = gr.Radio(kinds, value="adapter", label="As what")
+            export = gr.Button("Make the zip")
+            packed = gr.File(label="Ready to download", visible=False, interactive=False)
     with gr.Accordion("Import", open=False):
         gr.HTML(
             "<p>A zip of a run's folder (as exported above), or of a folder that PEFT saved (adapter_config.json and "
@@ -57,7 +58,7 @@ def build(desk: Desk, shared: Shared) -> None:
         bring = gr.Button("Import")
     code.button(partial(code.runs, desk))
 
-    parts = [table, run, one, other, undo]
+    parts = [table, run, one, other, undo, there]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="runs")
     shared.on_load(lambda: [shown_note(desk, desk.drafts.run)], [text])
@@ -160,10 +161,10 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
-    """The list, if it has changed: table, the three lists to choose from, undo."""
+    """The list, if it has changed: table, the three lists to choose from, undo, and all that needs a run."""
     now = (*shelving.mark(desk), desk.drafts.run)
     if cursor.get("runs.mark") == now:
-        return [gr.skip()] * 5
+        return [gr.skip()] * 6
     cursor["runs.mark"] = now
     names = teaching.run_names(desk)
     here = desk.drafts.run if desk.drafts.run in names else (names[0] if names else None)
@@ -175,6 +176,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         gr.update(choices=names, value=here),
         gr.update(choices=names, value=rest[0] if rest else None),
         gr.update(value=f"Undo delete of {away[0][1]}" if away else "Undo delete", interactive=bool(away)),
+        gr.update(visible=bool(names or away)),
     ]
 
 

@@ -90,11 +90,10 @@ def table_html(desk: Desk) -> str:
     found = records(desk)
     if not found:
         return '<div class="wb"><p class="wb-note">There are no runs yet. Start one on the Teach page.</p></div>'
-    heads = ("Run", "State", "Skill", "Kept", "Curve", "Method", "Data", "Started")
     rows = "".join(_row(desk, record) for record in found[:SHOWN])
     more = len(found) - SHOWN
     rest = f'<p class="wb-note">And {more} older ones: choose them in the list below.</p>' if more > 0 else ""
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    head = "".join(f'<th scope="col">{text}</th>' for text in HEADS)
     return (
         '<div class="wb"><div class="wb-wide" tabindex="0" role="region" aria-label="All runs"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{rest}</div>"
@@ -102,6 +101,8 @@ def table_html(desk: Desk) -> str:
 
 
 _LONG = ' class="wb-long"'
+HEADS = ("Run", "State", "Skill", "Kept", "Curve", "Method", "Data", "Started")
+"""Over the columns; on a phone, where each run is a card, before each line of it."""
 
 
 def _row(desk: Desk, record: dict[str, Any]) -> str:
@@ -124,7 +125,10 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
     ]
     here = ' aria-current="true"' if record["run"] == desk.drafts.run else ""
     first, *rest = cells
-    cells = [f"<td{_LONG if place in (0, 5, 6) else ''}>{cell}</td>" for place, cell in enumerate(rest)]
+    cells = [
+        f'<td{_LONG if place in (0, 5, 6) else ""} data-label="{head}">{cell}</td>'
+        for place, (head, cell) in enumerate(zip(HEADS[1:], rest, strict=True))
+    ]
     return f'<tr{here}><th scope="row"{_LONG}>{first}</th>{"".join(cells)}</tr>'
 
 

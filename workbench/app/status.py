@@ -24,8 +24,10 @@ def sentence(desk: Desk) -> str:
     if not status.alive or status.state == "loading":
         return f"{status.phase or 'Loading the model'}. You can prepare your examples meanwhile."
     if status.state == "teaching":
-        where = _step_of(desk, status.run)
-        return f"Teaching {status.run}: {_lower(status.phase or 'teaching')}{where}."
+        where = _step_of(desk, status.run) or ("" if status.phase else "getting ready")
+        # The phase that is named as the state is says nothing more.
+        phase = "" if status.phase in ("", "Teaching") else _lower(status.phase)
+        return f"Teaching {status.run}: {', '.join(part for part in (phase, where) if part)}."
     if status.state == "stopping" and status.run is None:
         return "Stopping."
     if status.state == "stopping":
@@ -101,14 +103,14 @@ def _check(desk: Desk) -> tuple[str, str, bool]:
 def _teach(desk: Desk) -> tuple[str, str, bool]:
     status = desk.worker.status
     if status.state in ("teaching", "stopping") and status.run is not None:
-        return "Teach", f"{status.run}{_step_of(desk, status.run)}", False
+        return "Teach", ", ".join(part for part in (status.run, _step_of(desk, status.run)) if part), False
     events = _events(desk, desk.drafts.run)
     if any(isinstance(event, RunEnded) for event in events):
         last = next((e for e in reversed(events) if isinstance(e, Evaluated)), None)
         skill = f": {last.skill.value:.0%} right" if last is not None and last.skill is not None else ""
         return "Teach", f"{desk.drafts.run} is finished{skill}", True
     if events:
-        return "Teach", f"{desk.drafts.run} can be resumed{_step_of(desk, desk.drafts.run)}", False
+        return "Teach", f"{desk.drafts.run} can be resumed, {_step_of(desk, desk.drafts.run)}".removesuffix(", "), False
     return "Teach", "can begin" if _examples(desk)[2] else "needs examples", False
 
 
@@ -123,9 +125,9 @@ def _step_of(desk: Desk, run: str | None) -> str:
     events = _events(desk, run)
     last = next((e for e in reversed(events) if isinstance(e, Step)), None)
     if last is not None:
-        return f", step {last.step} of {last.steps}"
+        return f"step {last.step} of {last.steps}"
     started = next((e for e in events if isinstance(e, RunStarted)), None)
-    return f", {started.steps} steps to go" if started is not None else ""
+    return f"{started.steps} steps to go" if started is not None else ""
 
 
 def _events(desk: Desk, run: str | None) -> list[Event]:

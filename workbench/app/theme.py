@@ -93,5 +93,22 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .compare-turns li { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .compare-skills caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 .compare-facts { margin: .2rem 0; }
+.gradio-container .label-wrap > span:first-child { text-align: left; }
+.gradio-container .secondary-wrap input { text-overflow: ellipsis; padding-right: 1.6rem; }
+/* Columns have widths that a phone can show; where there is more room the last one takes it. */
+.gradio-container .virtual-table-viewport > .header-table,
+.gradio-container .virtual-table-viewport > .virtual-body { min-width: 100%; }
+.gradio-container .header-table :is(th, td):last-child { width: auto !important; max-width: none !important; }
+.gradio-container .virtual-row > .body-cell:last-child { flex-grow: 1 !important; }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
+@media (max-width: 40rem) {
+  ol.steps .step { flex-basis: 8rem; }
+  /* Each run is a card: a table of eight columns would have to be moved sideways. */
+  #runs-table table, #runs-table tbody, #runs-table tr, #runs-table th, #runs-table td { display: block; }
+  #runs-table thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  #runs-table tr { padding: .4rem 0; border-bottom: 1px solid var(--border-color-primary); }
+  #runs-table th, #runs-table td { border: 0; padding: .1rem .6rem; }
+  #runs-table td { display: flex; gap: .6rem; }
+  #runs-table td::before { content: attr(data-label); flex: none; width: 5rem; color: var(--body-text-color-subdued); }
+}
 """
