@@ -15,7 +15,7 @@ from tests.fake_run import sample_of
 from tests.test_views import a_run, a_step, harmless
 from tests.waiting import until
 from workbench.app import fields, teach, teaching, watching
-from workbench.app.desk import Desk
+from workbench.app.desk import Desk, Shared
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Evaluated, Measure, RunEnded, Step
@@ -353,6 +353,15 @@ def test_the_form_follows_the_draft_but_not_under_a_typing_hand(at: Open) -> Non
     desk.drafts.set_setting("lora", "rank", 4)
     changed = [i for i, value in enumerate(teach.poll_form(desk, MORE, cursor)) if not is_skip(value)]
     assert changed == [8 + MORE.index(("lora", "rank"))]
+
+
+def test_the_form_is_filled_in_before_its_tab_comes_into_view(at: Open) -> None:
+    desk = at()
+    with gr.Blocks():
+        shared = Shared(desk, gr.Tabs(), gr.HTML(), gr.Timer(), gr.State({}))
+        teach.build(desk, shared)
+    tabs = {part.label: tab for _, parts, tab in shared.ticks for part in parts if hasattr(part, "label")}
+    assert tabs["How long (steps)"] is None and tabs["Step shown"] == "teach"
 
 
 def test_each_setting_has_its_sentence_from_the_one_source(at: Open) -> None:

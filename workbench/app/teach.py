@@ -84,7 +84,8 @@ def build(desk: Desk, shared: Shared) -> None:
 
     form = [steps, rate, method, keep, share, on, every, save, *more.values()]
     shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], [*form, warn])
-    shared.on_tick(partial(poll_form, desk, keys), form, tab="teach")
+    # In view or not: filled in only once the tab is in view, it would overwrite what is typed there at once.
+    shared.on_tick(partial(poll_form, desk, keys), form)
     shared.on_tick(partial(poll_buttons, desk), [begin, halt, again], tab="teach")
     code.button(partial(code.teach, desk), [name])
     publish(desk)
