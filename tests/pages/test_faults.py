@@ -295,7 +295,9 @@ def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, ser
 
 def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Served) -> None:
     visit = Visit.to(browser, served.address, viewport={"width": 1200, "height": 900})
-    visit.use_set()
+    rows = [{"prompt": f"{i}?", "demonstration": "word " * 20, "answer": "word " * 20} for i in range(10)]
+    upload(visit, "long.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
+    visit.says("#steps", "7 teach, 3 kept back")
     visit.tab("Check")
     visit.press("Check the teacher")
     visit.says("#check-table", "wrong")

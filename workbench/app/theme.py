@@ -99,6 +99,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .gradio-container .virtual-table-viewport > .header-table,
 .gradio-container .virtual-table-viewport > .virtual-body { min-width: 100%; }
 .gradio-container .header-table :is(th, td):last-child { width: auto !important; max-width: none !important; }
+.gradio-container .header-table td:last-child > * { width: 0; overflow: hidden; }
 .gradio-container .virtual-row > .body-cell:last-child { flex-grow: 1 !important; }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 @media (max-width: 40rem) {
