@@ -25,6 +25,8 @@ Line = dict[str, Any]
 SKILLS = ("quiz", "toolbox", "remedies")
 FOLLOWED = ("quiz", "zorbic")
 OFFLINE = ("offline distillation", "sft on teacher samples")
+GENTLY = "gently"
+"""The variant of `on-policy` with a longer lesson at a lower learning rate."""
 ENOUGH = 3
 LIMIT = 0.05
 """Skills in a row may lose this much."""
@@ -184,22 +186,22 @@ def sizes(results: Results) -> list[Comparison]:
 def on_policy(results: Results) -> list[Comparison]:
     """SDFT above the same teacher followed on its own samples, in skill and in retention."""
     found = []
-    for name in FOLLOWED:
+    for name, variant in (*((name, None) for name in FOLLOWED), ("zorbic", GENTLY)):
         for figure in ("skill", "retention"):
             for method in OFFLINE:
-                ours = {"name": "SDFT", "set": name, "method": "sdft", **PLAIN}
-                other = {"name": method, "set": name, "method": method}
-                found += results.compare(f"{name}, {figure}, against {method}", figure, "learn", ours, other)
+                ours = {"name": "SDFT", "set": name, "method": "sdft", "size": None, "variant": variant}
+                other = {"name": method, "set": name, "method": method, "variant": variant}
+                what = f"{name}{f' {variant}' if variant else ''}, {figure}, against {method}"
+                found += results.compare(what, figure, "learn", ours, other)
     return found
 
 
 def cost(results: Results) -> list[Comparison]:
     """SDFT takes more operations and more time than SFT."""
-    one = Group("SFT", (1.0,), ENOUGH)
     found = []
     for figure in ("operations ratio", "time ratio"):
         group = results.group("SDFT", figure, "cost")
-        found += [Comparison(f"{figure} of a step", group, one)] if group else []
+        found += [Comparison(f"{figure} of a step", group, Group("SFT", (1.0,), group.seeds))] if group else []
     return found
 
 
@@ -239,7 +241,7 @@ CLAIMS: dict[str, tuple[str, Callable[[Results], list[Comparison]], int]] = {
     "in a row": ("skills in a row without regression", in_a_row, 4),
     "look-alike": ("the hard case: two look-alike languages", look_alike, 1),
     "sizes": ("stronger teacher, better student", sizes, 3),
-    "on-policy": ("needs on-policy samples", on_policy, 8),
+    "on-policy": ("needs on-policy samples", on_policy, 12),
     "cost": ("2.5 times the operations, 4 times the time", cost, 2),
     "teachers": ("EMA, frozen, live teacher", teachers, 3),
     "skip": ("skipping the first tokens removes the preface", skip, 1),
@@ -280,7 +282,11 @@ def judge(lines: Sequence[Line], names: Sequence[str] = tuple(CLAIMS)) -> list[d
 
 
 def _plain(line: Line) -> bool:
-    return line["task"]["method"] == "sdft" and "variant" not in line["task"]
+    return line["task"]["method"] == "sdft" and _variant(line) is None
+
+
+def _variant(line: Line) -> str | None:
+    return line["task"].get("variant")
 
 
 def _used(results: Results, name: str) -> list[Line]:
@@ -298,7 +304,7 @@ def _used(results: Results, name: str) -> list[Line]:
     if name in ("teachers", "on-policy"):
         mine = [r for r in lines if r["task"]["set"] in FOLLOWED and "size" not in r["task"]]
         if name == "on-policy":
-            return [r for r in mine if r["task"]["method"] in OFFLINE or _plain(r)]
+            return [r for r in mine if r["task"]["method"] in OFFLINE or _plain(r) or _variant(r) == GENTLY]
         return [r for r in mine if r["task"]["method"] == "sdft" and r["task"]["set"] == "quiz"]
     if name in ("learns", "keeps"):
         mine = [r for r in lines if "size" not in r["task"] and r["task"]["set"] in SKILLS]
