@@ -3,11 +3,15 @@
 Zorbic is taught to the bundled model with generic keep rows, then Pelan on top. Each row of the result changes one
 thing about the second lesson: the share of keep rows and which they are (all, or the half whose answers a trial lesson
 without them disturbs most, by KL), steps, learning rate and its schedule, LoRA rank, the base anchor, and who teaches
-(the model as it was before any lesson, or as the first lesson left it).
+(the model as it was before any lesson, or as the first lesson left it). `--model FOLDER` teaches both languages to
+another pocket model.
 
     first       of the first language's held-out questions, what is left
     skill       of the second language's
-    retention   of the probes that the bundled model answers right; `languages` and `rest` are its parts
+    retention   of the probes that the model answers right before both; `languages` and `rest` are its parts
+
+Each finished task is a line of benchmarks/results/keep_rows.jsonl (`--results` names another), and is not run again
+under the same settings.
 """
 
 from __future__ import annotations
@@ -36,11 +40,12 @@ from workbench import (
     token_divergence,
 )
 from workbench.adapters import merge_adapter, save_adapter
-from workbench.settings import GOING_ON
+from workbench.settings import GOING_ON, own_defaults
 from workbench.training.scorer import Scorer
 
 USUAL: dict[str, Any] = {name: value for values in GOING_ON.values() for name, value in values.items()}
 TRIAL_STEPS = 100
+KEPT = Path(__file__).parent / "results" / "keep_rows.jsonl"
 VARIANTS: dict[str, dict[str, Any]] = {
     "no keep rows": {"keep": "none"},
     "generic keep rows only": {"keep": "generic"},
@@ -64,15 +69,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def first_lesson(seed: int, folder: Path) -> dict[str, Any]:
-    """Teach Zorbic with generic keep rows and leave the adapter in `folder`."""
-    taught = teach(sdft, load(POCKET), data("zorbic", seed), settings(seed), generic_keep())
-    save_adapter(taught.roles, folder)
+def first_lesson(seed: int, model: str, adapter: Path) -> dict[str, Any]:
+    """Teach Zorbic with generic keep rows and leave the adapter in this folder."""
+    taught = teach(sdft, load(model), data("zorbic", seed), settings(seed), generic_keep(), model=model)
+    save_adapter(taught.roles, adapter)
     return taught.figures()
 
 
-def second_lesson(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Teach Pelan on top of the adapter in `folder`, in the way of this name."""
+def second_lesson(name: str, seed: int, model: str, adapter: Path) -> dict[str, Any]:
+    """Teach Pelan on top of the first lesson's adapter, in the way of this name."""
     changes = {**USUAL, **VARIANTS[name]}
     choice, times = changes.pop("keep", "all"), changes.pop("lr_times", 1.0)
     chosen = settings(seed, **{**changes, "lr": changes["lr"] * times})
@@ -82,10 +87,11 @@ def second_lesson(name: str, seed: int, folder: Path) -> dict[str, Any]:
         keep += as_keep(zorbic.teaching)
     if choice == "disturbed":
         trial = settings(seed, steps=TRIAL_STEPS)
-        disturbed = teach(sdft, merge_adapter(load(POCKET), folder), pelan, trial).roles
+        disturbed = teach(sdft, merge_adapter(load(model), adapter), pelan, trial, model=model).roles
         keep = sorted(keep, key=dict(zip(keep, disturbance(disturbed, keep), strict=True)).__getitem__, reverse=True)
         keep = keep[: len(keep) // 2]
-    taught = teach(sdft, merge_adapter(load(POCKET), folder), pelan, chosen, keep, origin=load(POCKET))
+    known = load(model)
+    taught = teach(sdft, merge_adapter(load(model), adapter), pelan, chosen, keep, origin=known, model=model)
     left = skill_on(taught.roles, zorbic.held_out, chosen.rollout.max_new_tokens)
     return taught.figures(first=left)
 
@@ -103,40 +109,47 @@ def disturbance(roles: Roles, rows: Sequence[Demonstration]) -> list[float]:
     return [float(sequence_mean(per_token[i : i + 1], answers.mask[i : i + 1])) for i in range(len(rows))]
 
 
-def perform(task: Sequence[str]) -> dict[str, Any]:
+def perform(task: Sequence[str], model: str, adapters: Path) -> dict[str, Any]:
     """One task, in this process."""
     torch.set_num_threads(1)
-    kind, seed, folder, *name = task
+    kind, seed, *name = task
+    adapter = adapters / f"first-{seed}"
     if kind == "first":
-        return first_lesson(int(seed), Path(folder))
-    return second_lesson(name[0], int(seed), Path(folder))
+        return first_lesson(int(seed), model, adapter)
+    return second_lesson(name[0], int(seed), model, adapter)
 
 
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seeds=1)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help="some of the variants")
+    parser.add_argument("--model", default=POCKET, help="folder of another pocket model")
+    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
+    parser.add_argument("--adapters", type=Path, help="folder of the first lessons, which are made anew by default")
     options = parser.parse_args()
     if options.task:
-        print("\n" + json.dumps(perform(options.task)))
+        print("\n" + json.dumps(perform(options.task, options.model, options.adapters)))
         return
-    names = options.only or list(VARIANTS)
+    names, seeds = options.only or list(VARIANTS), [str(seed) for seed in range(options.seeds)]
+    size = sum(p.numel() for p in load(options.model).model.parameters())
+    about = {"parameters": size, "first": own_defaults(pocket=True), "second": USUAL}
     with tempfile.TemporaryDirectory() as temporary:
-        folders = {seed: str(Path(temporary) / f"first-{seed}") for seed in range(options.seeds)}
-        first = in_processes(__file__, [("first", str(s), f) for s, f in folders.items()], options.jobs)
-        tasks = [("second", str(s), f, name) for name in names for s, f in folders.items()]
-        found = in_processes(__file__, tasks, options.jobs)
+        adapters = options.adapters or Path(temporary)
+        given = ["--model", options.model, "--adapters", str(adapters)]
+        there = [seed for seed in seeds if not (adapters / f"first-{seed}").exists()]
+        in_processes(__file__, [("first", seed) for seed in there], options.jobs, given=given)
+        tasks = [("second", seed, name) for name in names for seed in seeds]
+        found = in_processes(__file__, tasks, options.jobs, options.results, about, given)
     rows = {name: found[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(names)}
     middle = {
         name: {key: round(statistics.median(run[key] for run in runs), 4) for key in runs[0] if key != "seconds"}
         for name, runs in rows.items()
     }
     if options.json:
-        result = {"first_lesson": first, "second_lesson": middle, "runs": rows, "usual": USUAL, "seeds": options.seeds}
-        print(json.dumps({**result, "machine": machine()}))
+        print(json.dumps({"second_lesson": middle, "runs": rows, **about, "machine": machine()}))
         return
     for name, row in middle.items():
-        say(f"{name:26}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+        say(f"{name:36}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 SDFT on Zorbic without keep rows. Each row changes the layers that are adapted, with learning rates that suit them, or
 the divergence. `skill` is of the held-out questions, `retention` of the probes known before.
+
+Each finished task is a line of benchmarks/results/placement.jsonl (`--results` names another), and is not run again
+under the same defaults.
 """
 
 from __future__ import annotations
@@ -9,13 +12,16 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from teaching import arguments, data, in_processes, machine, say, settings, teach
 
 from workbench import POCKET, load, sdft
+from workbench.settings import own_defaults
 
+KEPT = Path(__file__).parent / "results" / "placement.jsonl"
 NARROW: dict[str, Any] = {"rank": 16, "alpha": 32}
 VARIANTS: dict[str, dict[str, Any]] = {
     "gate and up, rank 32 (the default)": {},
@@ -41,12 +47,14 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__, seeds=1)
+    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
     options = parser.parse_args()
     if options.task:
         print("\n" + json.dumps(perform(options.task)))
         return
     tasks = [(name, str(seed)) for name in VARIANTS for seed in range(options.seeds)]
-    found = in_processes(__file__, tasks, options.jobs)
+    about = {"defaults": own_defaults(pocket=True)}
+    found = in_processes(__file__, tasks, options.jobs, options.results, about)
     runs = {name: found[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(VARIANTS)}
     middle = {
         name: {key: round(statistics.median(run[key] for run in each), 4) for key in ("skill", "retention")}

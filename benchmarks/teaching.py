@@ -113,23 +113,25 @@ def teach(
     keep: Sequence[Demonstration] = (),
     should_stop: Callable[[], bool] = bool,
     origin: LoadedModel | None = None,
+    model: str = POCKET,
 ) -> Taught:
-    """Teach a fresh adapter on `loaded` and measure the student; `origin` is the model before any lesson."""
+    """Teach a fresh adapter on `loaded` and measure the student; `origin` is `model`, before any lesson."""
     roles = make_roles(loaded, chosen.lora, chosen.optim.seed, origin)
     start = time.perf_counter()
     for _ in method(roles, parts.teaching, chosen, keep=keep, should_stop=should_stop):
         pass
-    return measured(roles, parts.held_out, chosen, time.perf_counter() - start)
+    return measured(roles, parts.held_out, chosen, time.perf_counter() - start, model)
 
 
-def measured(roles: Roles, held_out: Sequence[Demonstration], chosen: Settings, seconds: float) -> Taught:
-    """The student's skill and retention."""
+def measured(
+    roles: Roles, held_out: Sequence[Demonstration], chosen: Settings, seconds: float, model: str = POCKET
+) -> Taught:
+    """The student's skill and retention, this against `model` as it was before any lesson."""
     loaded, longest = roles.loaded, chosen.rollout.max_new_tokens
     prompts = Prompts(loaded.tokenizer)
     exam = Exam(loaded, prompts, held_out, longest=longest)
-    # Against the bundled model itself, not against what an earlier lesson left of it.
-    original = decoder_for(load(POCKET).model)
-    retention = Retention(loaded, original, prompts, read_bundled(loaded), longest=longest)
+    original = decoder_for(load(model).model)
+    retention = Retention(loaded, original, prompts, read_bundled(load(POCKET)), longest=longest)
     now = retention.exam.sit(roles.student_decoder)
     known = [
         (row, hit) for row, was, hit in zip(retention.exam.rows, retention.base.hits, now.hits, strict=True) if was
@@ -158,7 +160,7 @@ def skill_on(roles: Roles, rows: Sequence[Demonstration], longest: int) -> float
 
 
 def merged(roles: Roles) -> LoadedModel:
-    """A model with what was taught in its weights, ready for the next lesson."""
+    """The bundled model with what was taught in its weights, ready for the next lesson."""
     with tempfile.TemporaryDirectory() as folder:
         save_adapter(roles, Path(folder) / "adapter")
         return merge_adapter(load(POCKET), Path(folder) / "adapter")
@@ -175,8 +177,9 @@ def in_processes(
     jobs: int,
     kept: Path | None = None,
     about: dict[str, Any] | None = None,
+    given: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Each task as `script --task ...` in a process of its own, `jobs` at a time, one thread each.
+    """Each task as `script GIVEN --task ...` in a process of its own, `jobs` at a time, one thread each.
 
     A task prints its result as JSON on its last line. Results are in the tasks' order. With `kept`, each is a line of
     that file as soon as it is there, with what it is `about` (the settings that the task's name leaves out), and a task
@@ -191,7 +194,7 @@ def in_processes(
         if (name, json.dumps(about)) in known:
             return dict(known[name, json.dumps(about)])
         done = subprocess.run(
-            [sys.executable, script, "--task", *task], capture_output=True, text=True, env=environment
+            [sys.executable, script, *given, "--task", *task], capture_output=True, text=True, env=environment
         )
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
