@@ -71,7 +71,7 @@ def ended(desk: Desk, run: str) -> bool:
 
 def parts(desk: Desk, cursor: dict[str, Any]) -> dict[str, Any]:
     names = ["run", "state", "meters", "forgetting", "warning", "checkpoint", "back", "curves"]
-    names += ["answer", "follow", "step", "loss", "which"]
+    names += ["answer", "follow", "step", "loss", "which", "replay"]
     return dict(zip(names, watching.poll(desk, cursor), strict=True))
 
 
@@ -98,9 +98,11 @@ def test_start_teaches_the_examples_and_returns_at_once(at: Open) -> None:
 
 def test_stop_keeps_the_state_and_resume_ends_the_run(at: Open) -> None:
     desk = at(hold=7)
+    before = parts(desk, {})
+    assert before["replay"]["visible"] == "hidden" and before["meters"] == "", "nothing to replay and to measure yet"
     pressed(desk, "my run")
     until(lambda: step_of(teaching.events_of(desk, "my run")) == 7)
-    assert "Step 7 of 20" in parts(desk, {})["state"]
+    assert "Step 7 of 20" in parts(desk, {})["state"] and parts(desk, {})["replay"]["visible"] is True
     assert teach.press_stop(desk) == ""
     until(lambda: desk.worker.status.state == "idle")
     assert "Stopped at step 7 of 20" in parts(desk, {})["state"]

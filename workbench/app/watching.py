@@ -46,12 +46,15 @@ def build(desk: Desk, shared: Shared) -> Watch:
     curves = gr.HTML(elem_id="curves", padding=False)
     answer = gr.HTML(elem_id="token-map", padding=False)
     which = gr.Radio([], label="Answer shown", visible=False, elem_id="teach-answer")
-    follow = gr.Checkbox(True, label="Following the newest step")
-    step = gr.Slider(1, 2, value=1, step=1, label="Step shown", elem_id="teach-step")
-    losses = gr.Checkbox(False, label="Show loss and agreement with the teacher")
-    loss = gr.HTML(elem_id="losses", padding=False)
+    # In the page all the same: what a component is told before it is there would be lost.
+    with gr.Column(visible="hidden", elem_id="teach-replay") as replay:
+        follow = gr.Checkbox(True, label="Following the newest step")
+        step = gr.Slider(1, 2, value=1, step=1, label="Step shown", elem_id="teach-step")
+        losses = gr.Checkbox(False, label="Show loss and agreement with the teacher")
+        loss = gr.HTML(elem_id="losses", padding=False)
 
     parts = [run, state, meters, forgetting, warning, checkpoint, back, curves, answer, follow, step, loss, which]
+    parts += [replay]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="teach")
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
@@ -147,7 +150,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     return [
         _runs(names, name) if new("runs", (name, *names)) else gr.skip(),
         state if new("state", state) else gr.skip(),
-        once("meters", (), lambda: skill_and_retention(events)) if grown("meters") else gr.skip(),
+        once("meters", (), lambda: meters_html(name, events)) if grown("meters") else gr.skip(),
         *(_forgetting(desk, once("warning", (limit,), warning)) if warned else [gr.skip()] * 4),
         once("curves", (), lambda: curves_html(events)) if grown("curves") else gr.skip(),
         answer,
@@ -155,6 +158,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         _slider(events, at) if new("slider", (name, at, last)) else gr.skip(),
         loss_html(events, show) if new("loss", (name, show, show and last // size)) else gr.skip(),
         which,
+        gr.update(visible=True if last else "hidden") if new("replay", bool(last)) else gr.skip(),
     ]
 
 
@@ -252,6 +256,11 @@ def _bar(events: list[Event]) -> str:
         f'<div class="wb-bar wb-thin" role="progressbar" aria-label="Steps" aria-valuemin="0" aria-valuemax="{steps}" '
         f'aria-valuenow="{step}"><span class="wb-fill" style="width:{step / steps * 100:.1f}%"></span></div>'
     )
+
+
+def meters_html(name: str | None, events: list[Event]) -> str:
+    """What was measured last; nothing as long as there is no run."""
+    return skill_and_retention(events) if name else ""
 
 
 def curves_html(events: list[Event]) -> str:
