@@ -362,7 +362,8 @@ def test_lists_are_drawn_as_they_come(desk: Desk, run: Run) -> None:
     assert held_out.poll(lists, cursor) == [held_out.SAME] * 3
     assert "<td>add</td><td>4</td><td>3</td><td>1</td>" in said and "Nothing forgotten of: opposite" in said
     assert [line[0] for line in table["value"]["data"]] == ["forgotten"] and file["visible"]
-    assert Path(file["value"]).read_text(encoding="utf-8-sig").count("\n") == 7
+    written = held_out.as_file(lists, run.name, 0, "probes")
+    assert written is not None and written.read_text(encoding="utf-8-sig").count("\n") == 7
     assert held_out.pick(lists, run.name, 0, "probes", table["value"]["data"][0]) == "What is 0 plus 4?"
     version = lists.version
     held_out.start(desk, lists, cursor, run.name, 0, "probes", "all")

@@ -99,6 +99,10 @@ def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
     visit.press("Ask them all")
     visit.says("#compare-list", "Of 60 test questions")
     harmless(visit)
+    with visit.page.expect_download() as downloaded:
+        visit.press("Download")
+    assert downloaded.value.suggested_filename == "noted-end-held-out.csv"
+    assert len(downloaded.value.path().read_text(encoding="utf-8-sig").splitlines()) == 61
 
 
 def test_a_killed_server_that_is_started_again_finds_the_run(browser: Browser, tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def test_the_first_two_clicks_by_keyboard_alone(visit: Visit) -> None:
     go_to("Use this set")
     visit.page.keyboard.press("Enter")
     visit.says("#steps", "140 teach, 60 kept back")
+    go_to("Download")
+    with visit.page.expect_download() as downloaded:
+        visit.page.keyboard.press("Enter")
+    assert downloaded.value.suggested_filename == "zorbic.jsonl"
+    assert len(downloaded.value.path().read_text().splitlines()) == 200
     go_to("Check", "Shift+Tab")
     visit.page.keyboard.press("Enter")
     go_to("Check the teacher")

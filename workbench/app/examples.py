@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import cache, code, fixing, intake, rows, samples
+from workbench.app import cache, code, downloading, fixing, intake, rows, samples
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.demonstrations.tables import EXTENSIONS
@@ -77,12 +78,12 @@ def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:
         summary(desk),
         gr.update(maximum=max(2, last), value=page, visible=last > 1),
         gr.update(value=undo, interactive=bool(drafts.changes)),
-        as_file(desk),
+        gr.update(interactive=bool(drafts.rows or drafts.keep)),
         *(gr.update(visible=bool(drafts.problems) or wrong_only) for _ in range(3)),
     ]
 
 
-def as_file(desk: Desk) -> str | None:
+def as_file(desk: Desk) -> Path | None:
     """The good rows and the keep list as JSON lines, for the button Download."""
     drafts = desk.drafts
     if not drafts.rows and not drafts.keep:
@@ -91,7 +92,7 @@ def as_file(desk: Desk) -> str | None:
     file = cache.fresh("examples-") / f"{drafts.files()[0].stem}.jsonl"
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     file.write_text(text, encoding="utf-8", newline="\n")
-    return str(file)
+    return file
 
 
 def attempt(desk: Desk, act: Callable[[], str], page: float = 1, wrong_only: bool = False) -> list[Any]:
@@ -310,7 +311,7 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row():
         back = gr.Button("Undo", size="md", min_width=100)
         sweep = gr.Button("Delete all wrong rows", size="md", min_width=100, visible=False)
-        download = gr.DownloadButton("Download", size="md", min_width=100)
+        download = downloading.button(partial(as_file, desk), size="md", min_width=100)
     with gr.Accordion("Write or change one example", open=False):
         number = gr.Number(0, label="Row (0: a new one)", precision=0, minimum=0)
         form = [

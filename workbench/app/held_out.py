@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from workbench.app import downloading
 from workbench.app.asking import line, problem
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.questions import find_run
@@ -55,8 +57,9 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         visible=False,
         max_height=420,
     )
-    download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="compare-download")
-
+    download = downloading.button(
+        partial(as_file, lists), [run, step, what], visible=False, size="sm", elem_id="compare-download"
+    )
     fields, outputs = [shared.cursor, run, step, what, which], [said, lines, download]
     press.click(partial(start, desk, lists), fields, outputs, **QUIET)
     for changed in (run.change, step.change, what.change, which.change):
@@ -93,7 +96,7 @@ NO_RUN = "Choose a run under Student of run first, or teach one: these are the q
 
 
 def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which: Filter) -> list[Any]:
-    """What is known of the list: a sentence, the table, the file. The session now has this one in view."""
+    """What is known of the list: a sentence, the table, whether there is a file. It is what the session has in view."""
     # In place, as the polls do: a copy would lose what one under way writes.
     cursor["chosen.compare.list"], cursor["compare.lists"] = (run, step, what, which), lists.version
     hidden = gr.update(visible=False)
@@ -111,12 +114,17 @@ def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which
     if rows and not seen:
         said += line("None of them is so.")
     value = {"headers": headers(what), "data": table(seen, what)}
-    path = lists.download(sitting)
     return [
         said,
         gr.update(value=value, visible=bool(seen), column_widths=WIDTHS[what]),
-        gr.update(value=str(path), visible=bool(rows)),
+        gr.update(visible=bool(rows)),
     ]
+
+
+def as_file(lists: Sittings, run: str, step: int, what: What) -> Path | None:
+    """The whole list, for the button Download."""
+    sitting = lists.get(run, step or None, what) if run else None
+    return None if sitting is None else lists.download(sitting)
 
 
 def skills(rows: list[list[str]]) -> str:
