@@ -282,19 +282,24 @@ def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit
 def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:
     visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844}, has_touch=True)
     fill(visit)
-    found, narrowest = {}, []
+    found, tables = {}, {}
     for tab in TABS:
         visit.tab(tab)
         found[tab] = wider(visit.page)
-        if tab == "Check":
-            widths = "[...document.querySelectorAll('#check-table th')].map(e => e.clientWidth).filter(w => w)"
-            narrowest += visit.page.evaluate(widths)
+        if table := {"Examples": "#examples-table", "Check": "#check-table", "Compare": "#compare-table"}.get(tab):
+            expect(visit.at(f"{table} .body-cell:last-child").first).to_be_visible(timeout=WAIT)
+            tables[table] = visit.at(f"{table} .virtual-table-viewport").evaluate("e => e.scrollWidth - e.clientWidth")
+            cells = visit.at(f"{table} .virtual-row").first.locator(".body-cell").locator("visible=true")
+            assert min(cell.bounding_box()["width"] for cell in cells.all()) > 250, "each cell has a line of its own"
+            label = "getComputedStyle(document.querySelector(`${table} .body-cell:last-child`), '::before').content"
+            tables[f"last of {table}"] = visit.page.evaluate(f"table => {label}", table)
         if tab == "Runs":
             cut = visit.at("#runs-table .wb-wide").evaluate("table => table.scrollWidth - table.clientWidth")
     visit.close()
     assert cut == 0, "each run is a card, and nothing has to be moved sideways"
     assert found == dict.fromkeys(TABS, 0)
-    assert min(narrowest) >= 50, "no column is so narrow that words are broken letter by letter"
+    last = {"#examples-table": "article", "#check-table": "model shown the example", "#compare-table": "Student"}
+    assert tables == {**dict.fromkeys(last, 0), **{f"last of {table}": f'"{head}"' for table, head in last.items()}}
 
 
 def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Served) -> None:

@@ -24,7 +24,7 @@ WIDTHS: dict[str, list[str | int]] = {
     "held-out": ["86px", "200px", "130px", "178px", "178px", "178px"],
     "probes": ["86px", "270px", "150px", "222px", "222px"],
 }
-"""Not in percent: on a phone a column would be one letter wide; like this the table scrolls sideways."""
+"""On a laptop; on a phone each row is a card (`theme.py`)."""
 EMPTY: dict[str, str] = {
     "held-out": "Press Ask them all: base, teacher and student answer the questions that were kept back from teaching, "
     "and you see which they get right.",
@@ -56,6 +56,8 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         column_widths=WIDTHS["held-out"],
         visible=False,
         max_height=420,
+        elem_id="compare-table",
+        elem_classes="held-out",
     )
     download = downloading.button(
         partial(as_file, lists), [run, step, what], visible=False, size="sm", elem_id="compare-download"
@@ -116,7 +118,7 @@ def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which
     value = {"headers": headers(what), "data": table(seen, what)}
     return [
         said,
-        gr.update(value=value, visible=bool(seen), column_widths=WIDTHS[what]),
+        gr.update(value=value, visible=bool(seen), column_widths=WIDTHS[what], elem_classes=what),
         gr.update(visible=bool(rows)),
     ]
 

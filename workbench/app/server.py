@@ -243,7 +243,7 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
     from gradio.routes import App
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from workbench.app import theme
+    from workbench.app import cards, theme
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # The one that is added last is asked first.
@@ -265,7 +265,7 @@ def make_app(desk: Desk, host: str = "127.0.0.1", auth: str | None = None, share
         enable_monitoring=False,
         mcp_server=False,
         theme=theme.theme(),
-        css=theme.css(),
+        css=theme.css() + cards.css(),
     )
     mounted = (getattr(route, "app", None) for route in app.routes)
     app.state.closing = next(pages.stop_event for pages in mounted if isinstance(pages, App))
