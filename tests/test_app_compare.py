@@ -275,6 +275,8 @@ def test_what_a_person_wrote_for_the_teacher_stays(desk: Desk, run: Run, rows: l
     assert shown(first.question, "Mine.", (first.question, known)) == "Mine."
     assert shown(first.question, "", (first.question, known)) == ""  # deleted: the teacher is to see nothing
     assert shown(second.question, "", (first.question, known)) == second.demonstration
+    begun, held = ask(desk, " ", run=run.name)[0], run.rows("held-out")[0]  # without a question: the first of the test
+    assert (begun.question, begun.demonstration) == (held.question, held.demonstration)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def test_the_five_clicks(visit: Visit) -> None:
     expect(visit.at("#token-map .tk").first).to_be_attached(timeout=WAIT)
     visit.tab("Compare")
     expect(visit.page.get_by_label("Student of run")).to_have_value("zorbic", timeout=WAIT)
-    visit.type("Question", "How do you say red ball in Zorbic?")
     visit.press("Ask all three")
+    expect(visit.at("#question textarea")).to_have_value("Translate hot cloud into Zorbic.", timeout=WAIT)
     for role in ("base", "teacher", "student"):
         visit.says(f"#answer-{role} .wb-note", "token")
 

@@ -93,6 +93,7 @@ class Shown(NamedTuple):
     filled: Any = SAME
     note: Any = SAME
     asked: Any = SAME
+    question: Any = SAME
 
 
 class Asked(NamedTuple):
@@ -130,9 +131,21 @@ def row_for(desk: Desk, run: Run | None, text: str) -> Demonstration | None:
     return row_of([*run.rows("held-out"), *run.rows("teaching")], text)
 
 
+def first_question(desk: Desk, run: str) -> str:
+    """A question that was kept back from teaching, as it would be clicked; empty where there is none."""
+    found, drafts = find_run(desk.runs, run), desk.drafts
+    if found is None and not drafts.good:
+        return ""
+    rows = drafts.split().held_out if found is None else found.rows("held-out")
+    return rows[0].question if rows else ""
+
+
 def ask(desk: Desk, form: Form) -> Iterator[Shown]:
-    """Ask all three; the answers grow as they are drawn."""
+    """Ask all three; the answers grow as they are drawn. Without a question it is the first one of the test."""
+    empty = not (form.text or "").strip() and not form.turns
     try:
+        if empty:
+            form = replace(form, text=first_question(desk, form.run), shown="", filled=("", ""))
         question, filled = prepare(desk, form.text, form.shown, form.filled, form.run, form.step, form.turns)
         sampling = form.sampling()
     except WorkbenchError as error:
@@ -154,6 +167,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
         demonstration=question.shown,
         filled=filled,
         note=note_on(question.shown, form.run, filled == (question.text, question.shown)),
+        question=question.text if empty else SAME,
     )
     answers = Answers()
     for answers in follow(first, time.monotonic):

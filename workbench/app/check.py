@@ -163,7 +163,7 @@ def meters_html(desk: Desk) -> str:
     return (
         '<div class="check-meters">'
         + meter("The model alone", base, "check-base")
-        + meter("The model shown the example (teacher)", teacher, "check-teacher")
+        + meter("Shown the example (teacher)", teacher, "check-teacher")
         + f"</div>{note((cost + also).strip(), 'plain')}"
     )
 

@@ -82,7 +82,7 @@ def build(desk: Desk, shared: Shared) -> None:
     fields = [question, demonstration, filled, run, step, beside, temperature, top_p, top_k, seed, longest, turns]
     columns = (*ROLES, "earlier")
     outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
-    outputs += [earlier, demonstration, filled, note, asked]
+    outputs += [earlier, demonstration, filled, note, asked, question]
     gr.on([press.click, question.submit], with_form(asking.ask, desk), fields, outputs, **STREAM)
     often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)

@@ -295,7 +295,7 @@ def build(desk: Desk, shared: Shared) -> None:
         interactive=True,
         wrap=True,
         static_columns=[0, 1],
-        column_widths=["64px", "116px", "290px", "290px", "170px", "170px"],
+        column_widths=["64px", "110px", "250px", "250px", "142px", "142px"],
         max_height=360,
         max_chars=160,
         label="Your examples: click a cell to change it",

@@ -60,7 +60,12 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         elem_classes="held-out",
     )
     download = downloading.button(
-        partial(as_file, lists), [run, step, what], visible=False, size="sm", elem_id="compare-download"
+        partial(as_file, lists),
+        [run, step, what],
+        visible=False,
+        size="sm",
+        elem_id="compare-download",
+        elem_classes="onward",
     )
     fields, outputs = [shared.cursor, run, step, what, which], [said, lines, download]
     press.click(partial(start, desk, lists), fields, outputs, **QUIET)

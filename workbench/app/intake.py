@@ -68,7 +68,7 @@ def use_sample(desk: Desk, name: str) -> str:
         return f"{new} questions were put on the list of questions to keep; your examples are as they were."
     desk.drafts.replace_rows(reading.rows, name, source=f"{name}.jsonl")
     desk.drafts.type(_KEY, "")
-    return f"{len(reading.rows)} examples of {samples.find(name).label} are in use. Next: Check."
+    return f"{samples.find(name).label}: {len(reading.rows)} examples are in use. Next: Check."
 
 
 def use_text(desk: Desk, text: str, add: bool = False, columns: Columns = Columns()) -> str:

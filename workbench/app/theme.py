@@ -51,6 +51,10 @@ FRAME = """
 .gradio-container .html-container { padding: 0; }
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none; }
 .gradio-container .table-wrap * { font-family: var(--font) !important; }
+/* Fields side by side stand on one line, however long what is said above them. */
+.form > .block > :is(label.block, :has(> .input-container), .container:has(> .wrap)) { display: flex;
+  flex-direction: column; height: 100%; }
+.form > .block > * > :is(.input-container, input[type="number"], .wrap) { margin-top: auto; }
 button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }
 #heading h1 { font-size: 1.5rem; margin: .2rem 0; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
@@ -103,6 +107,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .gradio-container .virtual-row > .body-cell:last-child { flex-grow: 1 !important; }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 @media (max-width: 40rem) {
+  footer { display: none !important; } /* A link for programmers; on a phone only a dot was left of it. */
   ol.steps .step { flex-basis: 8rem; }
   /* Each run is a card: a table of eight columns would have to be moved sideways. */
   #runs-table table, #runs-table tbody, #runs-table tr, #runs-table th, #runs-table td { display: block; }
