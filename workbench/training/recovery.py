@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from workbench.events import Step
 from workbench.execution import Execution
+from workbench.sampling import Stopped
 from workbench.training.stopwatch import Stopwatch
 from workbench.training.together import GivenUp, crew
 
@@ -55,8 +56,37 @@ class Vote:
         self.sampling, self.learning = crew().total((int(sampling), int(learning)))
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a step.
+
+    Attributes:
+        work: how many answers are worked on at a time.
+        through: the vote, called before the first exchange with other processes.
+    """
+
+    work: Execution
+    should_stop: Callable[[], bool]
+    clock: Stopwatch = field(default_factory=Stopwatch)
+    through: Vote = field(default_factory=Vote)
+
+    def lap(self, phase: str) -> None:
+        """The time since the last lap was this phase's."""
+        self.clock.lap(phase)
+
+    def go_on(self) -> None:
+        """Raises Stopped if the person asked to stop."""
+        if self.should_stop():
+            raise Stopped
+
+
 def in_memory(
-    step: Callable[[Execution, Stopwatch, Vote], Step], work: Execution, answers: int, *, samples: bool
+    step: Callable[[Attempt], Step],
+    work: Execution,
+    answers: int,
+    should_stop: Callable[[], bool] = bool,
+    *,
+    samples: bool,
 ) -> tuple[Step, Execution]:
     """Take a step; as often as memory runs out, take it again with half as many answers at a time.
 
@@ -64,18 +94,20 @@ def in_memory(
     taken had so few at a time been planned. Its event says so, once. Of several processes all take it again.
 
     Args:
-        step: leaves the state as it was if it fails; calls the vote before the first exchange with other processes.
+        step: leaves the state as it was if it fails.
         answers: of a step, at most, in one process.
         samples: whether it begins by sampling, which is halved by itself.
 
     Raises:
         InputError: memory ran out with one answer at a time.
+        Stopped: the person asked to stop.
     """
     planned = work
     while True:
-        clock, vote = Stopwatch(), Vote()
+        now = Attempt(work, should_stop)
+        vote = now.through
         try:
-            event = step(work, clock, vote)
+            event = step(now)
             break
         except _Elsewhere:
             said = "in another process of this run"
@@ -87,7 +119,7 @@ def in_memory(
         # Here, not in the handler: there the trace back would keep the step's tensors alive.
         free_memory()
         if not vote.cast or crew().alone:
-            sampling = samples and not clock.seconds
+            sampling = samples and not now.clock.seconds
             vote.count(sampling=sampling, learning=not sampling)
         smaller: Execution | None = work
         for failed, phase in ((vote.sampling, True), (vote.learning, False)):

@@ -27,16 +27,16 @@ from workbench.events import Step
 from workbench.execution import Execution
 from workbench.prompts import PromptTokens
 from workbench.roles import Roles
-from workbench.sampling import Completions, Stopped
+from workbench.sampling import Completions
 from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
 from workbench.training.comparing import Seen, compare, drift
 from workbench.training.parts import part_of, rollouts
-from workbench.training.recovery import Vote, in_memory
-from workbench.training.samples import asked, show
+from workbench.training.recovery import Attempt
+from workbench.training.samples import asked
 from workbench.training.scorer import Scorer
 from workbench.training.state import TrainingState
-from workbench.training.stopwatch import Stopwatch
+from workbench.training.steps import finish, take
 from workbench.training.student import completion_predictions
 from workbench.training.together import crew
 
@@ -81,24 +81,23 @@ def _steps(
         frozen = [row.teacher for row in plan.teaching] if kind == "original" else []
         teacher = Scorer(roles.teacher_decoder(kind), pad=pad, head=roles.teacher_head(kind), frozen_prompts=frozen)
 
-    def step(work: Execution, clock: Stopwatch, through: Vote) -> Step:
+    def step(now: Attempt) -> Step:
         state.clear()
         rows, each = plan.batch(state.step), settings.rollout.rollouts
         share = crew().share(len(rows))
-        answers = rollouts(roles, rows, settings, state.step, should_stop, work, share)
+        answers = rollouts(roles, rows, settings, state.step, now.should_stop, now.work, share)
         rows = [row for row in rows for _ in range(each)]
         mine = rows[share.start * each : share.stop * each]
-        clock.lap("sample")
+        now.lap("sample")
         thought = thought_length(answers.ids, thought_end(roles.loaded.tokenizer))
         seen = Seen(skip_first(answers.mask, settings.divergence.skip_tokens, thought))
         shown = asked(rows, answers.mask, share.start * each)
-        for part in work.passes(len(mine)):
+        for part in now.work.passes(len(mine)):
             some, few = mine[part], part_of(answers, part)
             taught = teach(teacher, base, some, few)
-            clock.lap("teacher")
-            if should_stop():
-                raise Stopped
-            student = completion_predictions(roles, few, work.checkpointing)
+            now.lap("teacher")
+            now.go_on()
+            student = completion_predictions(roles, few, now.work.checkpointing)
             length = few.ids.shape[1]
             found = compare(student, taught, few.mask, settings, shown[part, :length])
             counted = seen.counted[part, :length]
@@ -107,41 +106,12 @@ def _steps(
                 loss = loss + settings.divergence.anchor * anchor(base, student, some, few, counted)
             loss = loss * (len(some) / len(rows))
             seen.add(part, found, float(loss.detach()))
-            clock.lap("student")
+            now.lap("student")
             state.accumulate(loss)
-            clock.lap("update")
-        through()
-        seen, answers = crew().all_of(seen, answers, pad)
-        rate, norm = state.update(seen.loss)
-        clock.lap("update")
-        report = seen.report()
-        return Step(
-            step=state.step,
-            steps=settings.optim.steps,
-            loss=seen.loss,
-            learning_rate=rate,
-            gradient_norm=norm,
-            tokens=report.tokens,
-            length=float(answers.mask.sum(1).float().mean()),
-            seconds=clock.seconds,
-            entropy=report.entropy,
-            agreement=report.agreement,
-            keep_loss=seen.keep_loss(rows),
-            samples=show(roles.loaded.tokenizer, rows, answers, seen.per_token * seen.counted, seen.choices()),
-        )
+            now.lap("update")
+        return finish(state, now, rows, seen, answers, samples=True)
 
-    most = crew().largest(plan.prompts) * settings.rollout.rollouts
-    with crew().stopping(should_stop) as asked_to_stop:
-        if not crew().alone:  # all of them stop between two steps, or none
-            should_stop = bool
-        while state.step < settings.optim.steps:
-            if not crew().alone and asked_to_stop():
-                return
-            try:
-                event, work = in_memory(step, work, most, samples=True)
-            except Stopped:
-                return
-            yield event
+    return take(step, plan, state, should_stop, work, samples=True)
 
 
 def frozen_prompts(plan: Plan) -> list[tuple[int, ...]]:

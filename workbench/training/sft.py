@@ -15,14 +15,14 @@ from workbench.events import Step
 from workbench.execution import Execution
 from workbench.prompts import PromptTokens
 from workbench.roles import Roles
-from workbench.sampling import Choice, Completions, Stopped, pad_left, pad_right, sample
+from workbench.sampling import Choice, Completions, pad_left, pad_right, sample
 from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
 from workbench.training.comparing import Seen, say
 from workbench.training.parts import part_of
-from workbench.training.recovery import Vote, in_memory
+from workbench.training.recovery import Attempt
 from workbench.training.state import TrainingState
-from workbench.training.stopwatch import Stopwatch
+from workbench.training.steps import finish, take
 from workbench.training.student import completion_predictions
 from workbench.training.together import crew
 
@@ -48,7 +48,7 @@ def _steps(
 ) -> Iterator[Step]:
     settings = plan.settings
 
-    def step(work: Execution, clock: Stopwatch, through: Vote) -> Step:
+    def step(now: Attempt) -> Step:
         state.clear()
         rows, each = plan.batch(state.step), settings.rollout.rollouts
         share = crew().share(len(rows))
@@ -56,45 +56,18 @@ def _steps(
         mine = rows[share.start * each : share.stop * each]
         targets = demonstrated(roles, mine)
         seen = Seen(targets.mask)
-        for part in work.passes(len(mine)):
+        for part in now.work.passes(len(mine)):
             few = part_of(targets, part)
-            found = say(completion_predictions(roles, few, work.checkpointing), few.ids, few.mask)
+            found = say(completion_predictions(roles, few, now.work.checkpointing), few.ids, few.mask)
             loss = sequence_mean(found.per_token, few.mask) * (len(few.ids) / len(rows))
             seen.add(part, found, float(loss.detach()))
-            clock.lap("student")
-            if should_stop():
-                raise Stopped
+            now.lap("student")
+            now.go_on()
             state.accumulate(loss)
-            clock.lap("update")
-        through()
-        seen, targets = crew().all_of(seen, targets, roles.loaded.pad)
-        rate, norm = state.update(seen.loss)
-        clock.lap("update")
-        report = seen.report()
-        return Step(
-            step=state.step,
-            steps=settings.optim.steps,
-            loss=seen.loss,
-            learning_rate=rate,
-            gradient_norm=norm,
-            tokens=report.tokens,
-            length=float(targets.mask.sum(1).float().mean()),
-            seconds=clock.seconds,
-            entropy=report.entropy,
-            agreement=report.agreement,
-            keep_loss=seen.keep_loss(rows),
-        )
+            now.lap("update")
+        return finish(state, now, rows, seen, targets, samples=False)
 
-    most = crew().largest(plan.prompts) * settings.rollout.rollouts
-    with crew().stopping(should_stop) as asked_to_stop:
-        if not crew().alone:  # all of them stop between two steps, or none
-            should_stop = bool
-        while state.step < settings.optim.steps and not asked_to_stop():
-            try:
-                event, work = in_memory(step, work, most, samples=False)
-            except Stopped:
-                return
-            yield event
+    return take(step, plan, state, should_stop, work, samples=False)
 
 
 def demonstrated(roles: Roles, rows: Sequence[PromptTokens]) -> Completions:
