@@ -9,29 +9,38 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from workbench.app import samples
 from workbench.app.desk import Desk
 from workbench.demonstrations import Columns
+from workbench.demonstrations.columns import ColumnError
 from workbench.demonstrations.lenient import LenientReading, parse_leniently, read_leniently
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
 
 FIELDS = ("prompt", "demonstration", "answer", "context")
 _KEY = "examples.intake"
+_CHOOSE = "Choose the column of what is asked and the column of the example's answer."
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What was read last: from where, which column was taken for what, and what should be known about it."""
+    """What was read last: from where, which column was taken for what, and what should be known about it.
+
+    Attributes:
+        there: every column.
+        add: whether its rows, which could not be read yet, are to be put after those that are there.
+    """
 
     file: str = ""
     name: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     there: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    add: bool = False
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -49,6 +58,7 @@ def latest(desk: Desk) -> Intake:
             tuple((str(a), str(b)) for a, b in said["columns"]),
             tuple(map(str, said["there"])),
             tuple(map(str, said["notes"])),
+            said.get("add") is True,
         )
     except (ValueError, KeyError, TypeError):
         return Intake()
@@ -73,51 +83,74 @@ def use_sample(desk: Desk, name: str) -> str:
 
 def use_text(desk: Desk, text: str, add: bool = False, columns: Columns = Columns()) -> str:
     """Take pasted rows in."""
-    reading = parse_leniently(text, columns)
-    file = _folder(desk) / "pasted.txt"
-    with clear_disk_errors(file):
-        file.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
-    return _take(desk, reading, file, "pasted", add)
+
+    def keep() -> Path:
+        file = _folder(desk) / "pasted.txt"
+        with clear_disk_errors(file):
+            file.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
+        return file
+
+    return _take(desk, lambda: parse_leniently(text, columns), keep, "pasted", add, columns)
 
 
 def use_file(desk: Desk, path: str, add: bool = False, columns: Columns = Columns()) -> str:
     """Take a file in."""
     source = Path(path)
-    reading = read_leniently(source, columns)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip("-.")[:60] or "uploaded"
-    file = _folder(desk) / (stem + source.suffix.lower())
-    with clear_disk_errors(file):
-        shutil.copyfile(source, file)
-    return _take(desk, reading, file, stem, add)
+
+    def keep() -> Path:
+        file = _folder(desk) / (stem + source.suffix.lower())
+        with clear_disk_errors(file):
+            shutil.copyfile(source, file)
+        return file
+
+    return _take(desk, lambda: read_leniently(source, columns), keep, stem, add, columns)
 
 
 def read_again(desk: Desk, chosen: dict[str, str | None]) -> str:
-    """Read what was taken in last by other columns; it takes the place of all examples."""
+    """Read what was taken in last by other columns, in place of all examples unless it was to be added to them."""
     last = latest(desk)
     file = desk.drafts.folder / "source" / Path(last.file).name if last.file else None
     if file is None or not file.is_file():
         raise InputError("There is nothing to read again.", "Paste or upload the examples once more.")
     columns = Columns(**{field: chosen.get(field) or None for field in FIELDS})
     if last.name == "pasted":
-        reading = parse_leniently(file.read_text(encoding="utf-8", errors="surrogatepass"), columns)
-    else:
-        reading = read_leniently(file, columns)
-    return _take(desk, reading, file, last.name, add=False)
+        text = file.read_text(encoding="utf-8", errors="surrogatepass")
+        return _take(desk, lambda: parse_leniently(text, columns), lambda: file, last.name, last.add, columns)
+    return _take(desk, lambda: read_leniently(file, columns), lambda: file, last.name, last.add, columns)
 
 
-def _take(desk: Desk, reading: LenientReading, file: Path, name: str, add: bool) -> str:
+def _take(
+    desk: Desk,
+    read: Callable[[], LenientReading],
+    keep_source: Callable[[], Path],
+    name: str,
+    add: bool,
+    columns: Columns,
+) -> str:
+    """Read, keep what was read, and put it into the draft. Where columns are not known, a person can say them then."""
     drafts = desk.drafts
+    try:
+        reading = read()
+    except ColumnError as error:
+        chosen = tuple((field, column) for field, column in asdict(columns).items() if column is not None)
+        _remember(desk, Intake(keep_source().name, name, chosen, error.there, (_CHOOSE,), add))
+        raise InputError(error.problem, "Nothing was changed yet. " + _CHOOSE) from error
+    file = keep_source()
     keep = [row for row in reading.rows if row.get("keep") is True]
     if add and drafts.rows:
         drafts.add(*(row for row in reading.rows if row.get("keep") is not True))
         drafts.add_keep(*keep)
     else:
         drafts.replace_rows(reading.rows, name, source=file.name)
-    columns = [(field, column) for field, column in reading.columns.items() if field in FIELDS]
-    said = {"file": file.name, "name": name, "columns": columns, "there": reading.there, "notes": reading.notes}
-    drafts.type(_KEY, json.dumps(said))
+    taken = tuple((field, column) for field, column in reading.columns.items() if field in FIELDS)
+    _remember(desk, Intake(file.name, name, taken, reading.there, reading.notes))
     also = f" {len(keep)} of them are questions to keep." if keep else ""
     return f"{len(reading.rows)} rows were read.{also}"
+
+
+def _remember(desk: Desk, intake: Intake) -> None:
+    desk.drafts.type(_KEY, json.dumps(asdict(intake)))
 
 
 def _folder(desk: Desk) -> Path:

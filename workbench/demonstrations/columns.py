@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -55,6 +55,18 @@ class Columns:
     context: str | None = None
 
 
+class ColumnError(InputError):
+    """No column was found for a field that there must be one for.
+
+    Args:
+        there: the columns that there are.
+    """
+
+    def __init__(self, problem: str, advice: str, there: Sequence[str]) -> None:
+        super().__init__(problem, advice)
+        self.there = tuple(there)
+
+
 def known_names(cells: Iterable[str]) -> int:
     """How many of these cells are names that a guess goes by: 0 means that they are hardly a header."""
     return sum(_fold(cell) in _KNOWN for cell in cells)
@@ -67,7 +79,8 @@ def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[
         need: the fields that there must be a column for.
 
     Raises:
-        InputError: a column that the user named is not there, or none is found for a needed field.
+        InputError: a column that the user named is not there.
+        ColumnError: none is found for a needed field.
     """
     there = {_fold(name): name for name in reversed(table.columns)}
     chosen = _named_by_user(table, columns)
@@ -120,10 +133,11 @@ def _require(table: Table, chosen: dict[str, str], need: tuple[str, ...], excuse
     """Every needed field has a column; a demonstration is `excused` where something else can take its place."""
     for name in need:
         if name not in chosen and not (name == "demonstration" and excused):
-            raise InputError(
+            raise ColumnError(
                 f"{table.source} has no column for the {name}. Its columns are: {', '.join(table.columns) or 'none'}.",
                 (f"Name it with --{name}-column, or rename" if "demonstration" in need else "Rename")
                 + f" it to one of {', '.join(ALIASES[name][:6])}.",
+                table.columns,
             )
 
 
