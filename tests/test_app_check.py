@@ -83,6 +83,8 @@ def test_a_poor_verdict_says_what_to_do(desk: Desk, word: str, help_: str) -> No
     desk.drafts.set_check(result(word, 0.1, 0.2))
     html = check.verdict_html(desk)
     assert any(part in html for part in help_.split("|")) and f"verdict-{word}" in html
+    desk.drafts.set_check(result("weak", 1.0, 1.0))
+    assert "What helps" not in check.verdict_html(desk), "the model knows it already, whatever the examples say"
 
 
 def test_the_time_of_teaching_follows_the_settings(desk: Desk) -> None:

@@ -242,6 +242,9 @@ def test_the_steps_say_whether_the_next_can_begin(desk: Desk) -> None:
     assert [words for _, words, _ in status.steps(desk)][:3] == ["140 teach, 60 kept back", "can begin", "can begin"]
     desk.drafts.set_check({"verdict": "ready"})
     assert status.steps(desk)[1][1:] == ("ready to teach", True)
+    for verdict in ("weak", "cannot"):
+        desk.drafts.set_check({"verdict": verdict})
+        assert status.steps(desk)[1][1:] == (status.VERDICTS[verdict], False), "no tick beside such words"
     run = write_run(desk.runs, "zorbic")
     writer = EventWriter(run.log, 0)
     for event in events_of(run):

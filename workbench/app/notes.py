@@ -22,4 +22,5 @@ def note(text: str, kind: str = "done") -> str:
 
 def wrong(error: WorkbenchError) -> str:
     """What went wrong and what to do, as HTML."""
-    return note(str(error), "wrong")
+    said = str(error)
+    return note(said[:1].upper() + said[1:], "wrong")

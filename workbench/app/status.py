@@ -94,7 +94,9 @@ def _check(desk: Desk) -> tuple[str, str, bool]:
     if desk.worker.status.state == "checking":
         return "Check", "going on", False
     if found is not None and found.get("of") == desk.drafts.fingerprint():
-        return "Check", VERDICTS.get(str(found.get("verdict")), "done"), True
+        verdict = str(found.get("verdict"))
+        # No tick beside a verdict that says to look first, or not to go on.
+        return "Check", VERDICTS.get(verdict, "done"), verdict == "ready"
     if found is not None and desk.drafts.rows:
         return "Check", "the examples have changed since", False
     return "Check", "can begin" if desk.drafts.good else "needs examples", False

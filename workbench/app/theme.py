@@ -52,7 +52,7 @@ FRAME = """
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none; }
 .gradio-container .table-wrap * { font-family: var(--font) !important; }
 /* Fields side by side stand on one line, however long what is said above them. */
-.form > .block > :is(label.block, :has(> .input-container), .container:has(> .wrap)) { display: flex;
+.form > .block > :is(label.block, :has(> .input-container > [rows="1"]), .container:has(> .wrap)) { display: flex;
   flex-direction: column; height: 100%; }
 .form > .block > * > :is(.input-container, input[type="number"], .wrap) { margin-top: auto; }
 button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }

@@ -48,7 +48,7 @@ def _judged(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
         return "cannot", (
             f"The model cannot do this even when shown how: {seen}. Teaching from these examples would not help. "
             "Try a stronger model, clearer demonstrations, or a longest answer that leaves room for it; for a "
-            "behaviour the model never shows, use --method sft."
+            "behaviour the model never shows, teach by SFT."
         )
     if teacher.value < GOOD:
         return "weak", (
