@@ -167,7 +167,7 @@ def test_a_meter_holds_its_share_with_count_and_interval() -> None:
 def test_the_meters_begin_with_what_was_measured_before() -> None:
     assert Reader(meters.skill_and_retention([])).words.count("not measured yet") == 2
     start = Reader(meters.skill_and_retention(a_run(3))).words
-    assert "0% (0 of 40" in start and "100% (50 of 50" in start and "Before teaching." in start
+    assert "0% (0 of 40" in start and "100% (50 of 50" in start and "Measured before teaching." in start
     later = Reader(meters.skill_and_retention(a_run(120))).words
     assert "50% (20 of 40" in later and "80% (40 of 50" in later
     assert "Measured at step 100. Before: 0%." in later

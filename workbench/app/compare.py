@@ -49,7 +49,7 @@ def build(desk: Desk, shared: Shared) -> None:
         top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only words that hold this much probability.")
         top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0, minimum=0)
         seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0, minimum=0)
-        longest = gr.Number(None, label="Longest answer", info="In tokens; empty: as the run has it.", precision=0)
+        longest = gr.Number(0, label="Longest answer", info="In tokens; 0: as the run has it.", precision=0, minimum=0)
     title = "What the pocket model can answer, and what it cannot"
     with gr.Accordion(title, open=False, visible=False) as pocket, gr.Row():
         can, cannot = pocket_examples()

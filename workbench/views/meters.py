@@ -76,7 +76,7 @@ def skill_and_retention(events: Sequence[Event]) -> str:
     skill, retention, step = latest(events)
     checked = before(events)
     teacher = None if checked is None or checked.teacher is None else checked.teacher.value
-    when = f"Measured at step {step}." if step else "Before teaching." if checked else ""
+    when = f"Measured at step {step}." if step else "Measured before teaching." if checked else ""
     mark = None if teacher is None else (teacher, "what it can do when shown an example")
     base = "" if checked is None or checked.base is None or not step else f" Before: {percent(checked.base.value)}."
     return (
