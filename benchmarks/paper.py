@@ -27,8 +27,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from paper_claims import CLAIMS, FOLLOWED, GENTLY, OFFLINE, judge, table
-from paper_tasks import POCKETS_AT, SKILLS, Task, perform
+from paper_claims import CLAIMS, FOLLOWED, GENTLY, OFFLINE, SKILLS, judge, table
+from paper_tasks import POCKETS_AT, Task, perform
 from teaching import machine, say
 
 ROOT = Path(__file__).parent.parent

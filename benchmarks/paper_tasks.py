@@ -44,7 +44,6 @@ from workbench.adapters import merge_adapter, save_adapter
 Task = dict[str, Any]
 Figures = dict[str, Any]
 
-SKILLS = ("quiz", "toolbox", "remedies")
 BUDGET: dict[str, Any] = {"batch": 16, "steps": 200}
 """Of every run of every method; learning rate and layers come with the task."""
 
