@@ -12,6 +12,7 @@ from workbench.app import code, shelving, teaching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.app.fields import QUIET
 from workbench.app.notes import note
+from workbench.app.sittings import cut
 from workbench.errors import WorkbenchError
 from workbench.runs import shelf
 
@@ -78,11 +79,14 @@ def build(desk: Desk, shared: Shared) -> None:
         partial(_tab_if_done, "teach"), said, shared.tabs, **QUIET
     )
     same.click(**act(_same, [run], "The settings of {} are on the Teach page now."))
-    rename.click(**act(shelving.rename, [run, name], "It is called {} now."))
+    rename.click(**act(shelving.rename, [run, name], "It is called {} now.")).success(
+        lambda said: gr.skip() if _failed(said) else "", said, name, **QUIET
+    )
     keep.click(**act(_note, [run, text], "The note on {} is kept."))
     delete.click(**act(shelving.delete, [run], "{} was deleted. Undo delete brings it back."))
     undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
-    run.input(partial(shown_note, desk), run, text, **QUIET)
+    # However it came to be the chosen one: the note of another run must not be kept on it.
+    run.change(partial(shown_note, desk), run, text, **QUIET)
     beside.click(partial(press_compare, desk), [one, other], drawn, **SLOW)
     export.click(partial(press_export, desk), [run, kind], [said, packed], **SLOW)
     bring.click(partial(press_import, desk), [file, shared.cursor], [said, file, shared.cursor, *parts], **SLOW)
@@ -120,7 +124,11 @@ def _note(desk: Desk, name: str | None, text: str) -> str:
 
 
 def _tab_if_done(tab: str, said: str) -> Any:
-    return gr.skip() if "note-wrong" in (said or "") else gr.Tabs(selected=tab)
+    return gr.skip() if _failed(said) else gr.Tabs(selected=tab)
+
+
+def _failed(said: str | None) -> bool:
+    return "note-wrong" in (said or "")
 
 
 def shown_note(desk: Desk, name: str | None) -> str:
@@ -175,7 +183,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         gr.update(choices=names, value=here),
         gr.update(choices=names, value=here),
         gr.update(choices=names, value=rest[0] if rest else None),
-        gr.update(value=f"Undo delete of {away[0][1]}" if away else "Undo delete", interactive=bool(away)),
+        gr.update(value=f"Undo delete of {cut(away[0][1], 32)}" if away else "Undo delete", interactive=bool(away)),
         gr.update(visible=bool(names or away)),
     ]
 

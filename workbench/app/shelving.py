@@ -6,12 +6,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from workbench.app import cache
 from workbench.app.desk import Desk
-from workbench.app.teaching import default_of, events_of
+from workbench.app.teaching import default_of, events_of, run_names
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Checked, Evaluated, Event
 from workbench.runs import Run, free_name, list_runs, shelf, zips
@@ -111,7 +112,7 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
     if state == "stopped" and record["steps"]:
         state = f"stopped at {record['step']} of {record['steps']}"
     data = Path(record["data"]).name if record["data"].startswith("/") else record["data"]
-    started = str(record["started"] or "")[:16].replace("T", " ")
+    started = _here(str(record["started"] or ""))
     on = f' <span class="wb-muted">on {shown(str(record["on"]), 40)}</span>' if record["on"] else ""
     cells = [
         f"{shown(record['run'], 100)}{note}",
@@ -130,6 +131,14 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
         for place, (head, cell) in enumerate(zip(HEADS[1:], rest, strict=True))
     ]
     return f'<tr{here}><th scope="row"{_LONG}>{first}</th>{"".join(cells)}</tr>'
+
+
+def _here(when: str) -> str:
+    """A time in this machine's own zone, to the minute."""
+    try:
+        return datetime.fromisoformat(when).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return when[:16]
 
 
 def _share(value: float | None) -> str:
@@ -185,20 +194,23 @@ def teach_further(desk: Desk, name: str | None) -> None:
 
 
 def delete(desk: Desk, name: str | None) -> str:
-    """Put a run into the bin; returns its name."""
+    """Put a run into the bin; returns its name. The newest of the others is in view then."""
     run = _idle(desk, name)
     shelf.put_away(run)
+    left = {"run": next(iter(run_names(desk)), None), "on": None}
     chosen = desk.drafts.choices
-    desk.drafts.choose(**{key: None for key in ("run", "on") if getattr(chosen, key) == name})
+    desk.drafts.choose(**{key: value for key, value in left.items() if getattr(chosen, key) == name})
     return run.name
 
 
 def undelete(desk: Desk) -> str:
-    """Take the run out of the bin that was put there last; returns its name."""
+    """Take the run out of the bin that was put there last, and look at it; returns its name."""
     found = shelf.put_away_runs(desk.runs)
     if not found:
         raise InputError("The bin is empty.", "Nothing was deleted.")
-    return shelf.take_out(desk.runs, found[0][0]).name
+    name = shelf.take_out(desk.runs, found[0][0]).name
+    desk.drafts.choose(run=name)
+    return name
 
 
 def _idle(desk: Desk, name: str | None) -> Run:

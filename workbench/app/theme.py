@@ -55,6 +55,7 @@ FRAME = """
 .form > .block > :is(label.block, :has(> .input-container > [rows="1"]), .container:has(> .wrap)) { display: flex;
   flex-direction: column; height: 100%; }
 .form > .block > * > :is(.input-container, input[type="number"], .wrap) { margin-top: auto; }
+.gradio-container button { overflow-wrap: anywhere; }
 button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }
 #heading h1 { font-size: 1.5rem; margin: .2rem 0; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
