@@ -69,28 +69,28 @@ class Scorer:
             completions: of which `ids` and `mask` [B, T] are used. Positions past a row's end hold anything.
         """
         steps = completions.ids.shape[1]
-        cache = self._read([p[:-1] for p in prompts], steps)
-        last = torch.tensor([[p[-1]] for p in prompts], device=completions.ids.device)
+        device = completions.ids.device
+        cache = self._read([p[:-1] for p in prompts], steps, device)
+        last = torch.tensor([[p[-1]] for p in prompts], device=device)
         # The token before each scored one: the prompt's last, then the completion without its last.
         inputs = torch.cat([last, completions.ids[:, :-1]], 1)
         run = self._decoder.forward if self._head is None else self._decoder.forward_hidden
         return Predictions(run(inputs, None, cache, keep=steps), self._head)
 
-    def _read(self, prompts: list[tuple[int, ...]], room: int) -> Any:
+    def _read(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
         """A cache that holds these prompts, with room for more tokens."""
         decoder = self._decoder
         if not isinstance(decoder, FlatDecoder) or not all(p in self._group_of for p in prompts):
-            return self._run(prompts, room)
+            return self._run(prompts, room, device)
         for prompt in prompts:
             if prompt not in self._kept:
                 group = self._groups[self._group_of[prompt]]
-                cache = self._run(group, 0)
+                cache = self._run(group, 0, device)
                 for row, member in enumerate(group):
                     self._kept[member] = cache.prefix(row, len(member))
         return decoder.join_prefixes([self._kept[p] for p in prompts], room)
 
-    def _run(self, prompts: list[tuple[int, ...]], room: int) -> Any:
-        device = getattr(getattr(self._decoder, "embedding", None), "device", None)
+    def _run(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
         ids, mask = pad_left(prompts, self._pad, device)
         cache = self._decoder.allocate(len(prompts), ids.shape[1] + room)
         self._decoder.forward(ids, mask, cache)
