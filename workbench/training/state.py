@@ -107,9 +107,12 @@ class TrainingState:
             if saved[f"adapter.{name}"].shape != parameter.shape:
                 raise ValueError(f"{name} has another shape")
             parameter.copy_(saved[f"adapter.{name}"])
-            moments = {k: saved[f"adamw.{k}.{name}"].clone() for k in ("step", "exp_avg", "exp_avg_sq")} if step else {}
-            if moments:
-                self.optimizer.state[parameter] = moments
+            if step:
+                # All three where the weights are, the count of steps too: so the fused AdamW wants them.
+                self.optimizer.state[parameter] = {
+                    key: saved[f"adamw.{key}.{name}"].to(parameter.device, copy=True)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
         for name, value in self.roles.ema_adapter.items():
             value.copy_(saved[f"ema.{name}"])
         self.roles.refresh()
