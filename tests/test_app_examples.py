@@ -179,6 +179,14 @@ def test_a_table_that_is_behind_is_not_taken_over(desk: Desk) -> None:
     made = examples.edit_table(desk, edited, edition, 1, False)
     assert "changed elsewhere" in made[0] and made[2] == desk.drafts.edition
     assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
+    # Some browsers send the old table once more, with the new edition.
+    made = examples.edit_table(desk, edited, desk.drafts.edition, 1, False)
+    assert "changed elsewhere" in made[0]
+    assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
+    shown = as_text(made[1]["data"])
+    shown[0][2] = "Changed now?"
+    assert "1 row changed" in examples.edit_table(desk, shown, desk.drafts.edition, 1, False)[0]
+    assert [row["prompt"] for row in desk.drafts.rows] == ["Changed now?", "What is three?"]
 
 
 def test_a_file_that_is_dropped_on_the_table_changes_nothing(desk: Desk) -> None:

@@ -142,7 +142,8 @@ def read_again(desk: Desk, *chosen: str | None) -> list[Any]:
 
 def edit_table(desk: Desk, table: list[list[Any]], edition: str, page: float, wrong_only: bool) -> list[Any]:
     """Cells were changed in the table. It is drawn anew only where more than those cells has changed."""
-    if edition != desk.drafts.edition:
+    if edition != desk.drafts.edition or _refused_before(desk, table, page, wrong_only):
+        desk.tasks["examples.refused"] = [*desk.tasks.get("examples.refused", ())[-7:], table]
         said = "The examples were changed elsewhere meanwhile, so this change was not taken. Here they are as they are."
         return [note(said, "wrong"), *view(desk, page, wrong_only)]
     if any(len(line) != len(rows.HEADERS) for line in table):
@@ -157,6 +158,17 @@ def edit_table(desk: Desk, table: list[list[Any]], edition: str, page: float, wr
     if not new and [list(map(str, line)) for line in table] == [list(map(str, line)) for line in shown[0]["data"]]:
         shown[0] = gr.skip()
     return [note(said), *shown]
+
+
+def _refused_before(desk: Desk, table: list[list[Any]], page: float, wrong_only: bool) -> bool:
+    """Whether a table is one that was refused, and not the one that was drawn in its place.
+
+    A browser may send it a second time, with the edition of the new one: taken over, it would put all its rows in
+    place of those that were changed meanwhile.
+    """
+    now = rows.lines(desk.drafts, min(max(1, int(page or 1)), rows.pages(len(desk.drafts.rows))), wrong_only)
+    apart = rows.differing(table, now)
+    return any(rows.differing(table, old) < apart for old in desk.tasks.get("examples.refused", ()))
 
 
 def pick(desk: Desk, place: Any) -> list[Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
-from workbench.demonstrations.lenient import problem_of
 
 PAGE = 50
 """Rows in the table at a time: what a browser takes in its stride, and what is sent at each change."""
@@ -115,9 +114,10 @@ def take(draft: Draft, table: Sequence[Sequence[Any]]) -> tuple[int, int]:
     return edited, len(new)
 
 
-def about(draft: Draft, place: int) -> str:
-    """What is wrong with a row, if anything is."""
-    return problem_of(dict(draft.rows[place])) if 0 <= place < len(draft.rows) else ""
+def differing(table: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> int:
+    """How many lines of two tables are not the same."""
+    lines, others = ([tuple(map(_text, line)) for line in rows] for rows in (table, other))
+    return sum(a != b for a, b in zip(lines, others, strict=False)) + abs(len(lines) - len(others))
 
 
 def _place(cell: Any, count: int) -> int | None:
