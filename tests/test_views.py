@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -25,7 +26,7 @@ from workbench.events import (
 )
 from workbench.views import columns, css, curves, meters, words
 from workbench.views.text import clip, plain, visible
-from workbench.views.token_map import token_map
+from workbench.views.token_map import pieces, token_map
 from workbench.worker import Status
 
 EVIL = '<img src=x onerror=alert(1)></script>"\u202e\u202b' + "a" * 100_000
@@ -111,6 +112,17 @@ def test_each_token_has_its_class_its_number_and_both_lists() -> None:
     assert "Student\n\u200762%  s3\n\u2007<1% b" in made.words and "Teacher\n100%  t3\n\u2007<1% u" in made.words
     assert made.words.count("\u200710% c") == 12 * 3  # five choices, not the sixth
     assert "The teacher disagrees most at \u2018w11\u2019 (40.00 nats)." in made.words
+
+
+def test_a_character_of_several_tokens_stands_with_the_first_of_them() -> None:
+    part = "\ufffd"
+    tokens = (" k", "l", part, part, ".", f" {part}", part, part, "<end>")
+    sample = RolloutSample("1", "How?", "kl\u00f1. \U0001f44d", tokens, tuple(map(float, range(9))))
+    assert pieces(sample) == [" k", "l", "\u00f1", "\u203f", ".", " \U0001f44d", "\u203f", "\u203f", "<end>"]
+    choices = tuple(TokenChoices(((part, 0.6), ("b", 0.4)), ((part, 1.0),)) for _ in tokens)
+    made = token_map(replace(sample, choices=choices))
+    assert part not in made and "60% part of a character" in made
+    assert pieces(a_map([part, "a", part], [0, 0, 0])) == [part, "a", part]  # the model said U+FFFD itself
 
 
 def test_what_cannot_be_seen_is_visible() -> None:

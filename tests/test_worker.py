@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
+from workbench import pocket
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import RolloutSample, Step, from_dict, to_dict
 from workbench.runs import Run, checkpoints, open_run
 from workbench.worker import Worker, WorkerDied
+from workbench.worker.asking import _Stream
 from workbench.worker.client import Call
 from workbench.worker.protocol import LAST, from_line, teaching_seconds, to_line
 from workbench.worker.service import Service
@@ -31,6 +34,23 @@ SETTINGS = {"optim": {"steps": 8, "batch": 6, "lr": 1e-3}, "rollout": {"max_new_
 LONGER = {**SETTINGS, "optim": {"steps": 60, "batch": 6, "lr": 1e-3}}
 QUESTION = [{"role": "user", "content": "How do you say red ball in Zorbic?"}]
 PROBES = [{"prompt": f"What is {i} plus {i}?", "answer": "a"} for i in range(4)]
+
+
+def test_no_half_of_a_character_is_told_of() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(Path(pocket.__file__).parent / "weights")
+    ids = tokenizer("kl\u00f1 \U0001f44d\U0001f3fd \u05e9\u05dc\u05d5\u05dd e\u0301.", add_special_tokens=False)[
+        "input_ids"
+    ]
+    said: list[dict[str, Any]] = []
+    stream = _Stream(tokenizer, frozenset(), said.append, 0.0)
+    stream.begin(("base",), 1)
+    for token in ids:
+        stream._said = float("-inf")
+        stream.take(torch.tensor([0]), torch.tensor([token]))
+    texts = [one["text"] for one in said]
+    whole = tokenizer.decode(ids)
+    assert len(texts) == len(ids) and stream.answers("base")[0]["text"] == whole
+    assert all(whole.startswith(text) for text in texts), "a text that is told of only grows"
 
 
 class Inside:

@@ -34,6 +34,8 @@ def visible(token: str, longest: int = 60) -> str:
     """A token in one line: white space by signs if it has nothing else, line breaks by a sign always."""
     if not token:
         return "\u2205"
+    if "\ufffd" in token and not token.strip(" \ufffd"):
+        return "part of a character"
     if not token.strip():
         token = "".join(_SIGNS.get(c, c) for c in token)
     made = "".join(_SIGNS[c] if c in "\n\r\t" else c for c in token)

@@ -18,6 +18,10 @@ BOUNDS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0)
 STRONG = 1.0
 """Nats from which on a token is underlined too."""
 
+PART = "\ufffd"
+JOINED = "\u203f"
+"""Stands for a token that is the rest of the character before it."""
+
 _MOST = 512
 _TAB_STOPS = 128
 _LEGEND = (0, 2, 4, 6, 8, 10)
@@ -30,7 +34,7 @@ def token_map(sample: RolloutSample, title: str = "", listed: int = 96) -> str:
         title: a heading above it.
         listed: how many tokens, those with most disagreement, get the lists of choices (they are most of the HTML).
     """
-    tokens, nats = sample.tokens[:_MOST], [_number(v) for v in sample.divergence[:_MOST]]
+    tokens, nats = pieces(sample)[:_MOST], [_number(v) for v in sample.divergence[:_MOST]]
     nats += [0.0] * (len(tokens) - len(nats))
     known = range(min(len(nats), len(sample.choices)))
     chosen = set(sorted(known, key=lambda i: -nats[i])[:listed])
@@ -56,9 +60,32 @@ def token_map(sample: RolloutSample, title: str = "", listed: int = 96) -> str:
     )
 
 
+def pieces(sample: RolloutSample) -> list[str]:
+    """The tokens as they can be read. A character that several tokens share stands with the first of them.
+
+    Such a token is no text by itself: it was decoded to U+FFFD.
+    """
+    made, at = list(sample.tokens), 0
+    i = 0
+    while i < len(made):
+        end = next((j for j in range(i, len(made)) if PART not in made[j]), len(made))
+        if end == i:
+            found = sample.text.find(made[i], at)
+            at = at if found < 0 else found + len(made[i])
+            i += 1
+            continue
+        after = sample.text.find(made[end], at + 1) if end < len(made) else -1
+        shared = sample.text[at : after if after >= 0 else None]
+        if shared and PART not in shared:
+            made[i:end] = [shared, *[JOINED] * (end - i - 1)]
+            at += len(shared)
+        i = end
+    return made
+
+
 def sentence(sample: RolloutSample) -> str:
     """What the map shows, in a sentence."""
-    pairs = [(_number(v), t) for t, v in zip(sample.tokens, sample.divergence, strict=False)]
+    pairs = [(_number(v), t) for t, v in zip(pieces(sample), sample.divergence, strict=False)]
     if not pairs:
         return "The answer is empty."
     value, token = max(pairs, key=lambda pair: pair[0])

@@ -360,7 +360,9 @@ class _Stream:
         self._said = now
         for role in self._roles:
             for number in range(self._times):
-                self.say({"reply": "token", "role": role, "time": number, "text": self._text((role, number))})
+                # The rest of a character of which half is there comes with the next token.
+                text = self._text((role, number)).rstrip("\ufffd")
+                self.say({"reply": "token", "role": role, "time": number, "text": text})
 
     def _text(self, key: tuple[str, int]) -> str:
         return str(self.tokenizer.decode(self._ids.get(key, []), skip_special_tokens=True)).strip()
