@@ -277,6 +277,12 @@ def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit
         visit.page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running')")
         found[tab] = findings(visit.page)
     assert not any(found.values()), json.dumps({tab: lines for tab, lines in found.items() if lines}, indent=1)
+    visit.tab("Teach")
+    visit.page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    filled = "() => getComputedStyle(document.querySelector('#retention .wb-fill')).backgroundColor"
+    assert visit.page.evaluate(filled) == "rgb(10, 122, 90)", "a bar is its colour, whatever the system's colours are"
+    slow = "e => parseFloat(getComputedStyle(e).transitionDuration) > .01"
+    assert visit.page.evaluate(f"[...document.querySelectorAll('[role=tabpanel] *')].filter({slow}).length") == 0
 
 
 def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:

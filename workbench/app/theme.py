@@ -106,9 +106,14 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .gradio-container .header-table :is(th, td):last-child { width: auto !important; max-width: none !important; }
 .gradio-container .header-table td:last-child > * { width: 0; overflow: hidden; }
 .gradio-container .virtual-row > .body-cell:last-child { flex-grow: 1 !important; }
+/* Gradio puts a dot after the last link, too; on a phone it is all that is left. */
+.gradio-container footer .divider { display: none; }
+@media (prefers-reduced-motion: reduce) {
+  *, ::before, ::after { transition-duration: .01ms !important; animation-duration: .01ms !important;
+    animation-iteration-count: 1 !important; }
+}
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 @media (max-width: 40rem) {
-  footer { display: none !important; } /* A link for programmers; on a phone only a dot was left of it. */
   ol.steps .step { flex-basis: 8rem; }
   /* Each run is a card: a table of eight columns would have to be moved sideways. */
   #runs-table table, #runs-table tbody, #runs-table tr, #runs-table th, #runs-table td { display: block; }

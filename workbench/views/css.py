@@ -125,6 +125,7 @@ CSS = f"""
 .wb.wb-warning{{background:var(--wb-warn,#fff3d6);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
   padding:.6rem .8rem}}
 .wb .wb-wide{{overflow-x:auto}}
+@media (forced-colors:active){{.wb .tk,.wb .wb-bar,.wb .wb-bar *{{forced-color-adjust:none}}}}
 .wb tr[aria-current]{{background:var(--wb-bar,#e7eaee)}}
 .wb table,.wb thead,.wb tbody,.wb tr{{border:0}}
 .wb .wb-wide th,.wb .wb-wide td{{min-width:4rem;overflow-wrap:break-word}}
