@@ -199,6 +199,19 @@ def test_other_bad_paths(tmp_path: Path) -> None:
         read(tmp_path / "other.xlsx")
 
 
+def test_a_bundled_set_is_read_by_its_name_wherever_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = read(Path(__file__).parents[1] / "sample_data" / "zorbic.jsonl").rows
+    monkeypatch.chdir(tmp_path)
+    assert read("zorbic").rows == read("sample_data/zorbic.jsonl").rows == own
+    assert len(read_questions("keep").rows) == 270
+    for other in ("zorbic.jsonl", "elsewhere/zorbic", "sample_data/../zorbic", "zorb"):
+        with pytest.raises(InputError, match=r"(?s)There is no file.*by name: events,.*, zorbic"):
+            read(other)
+    Path("zorbic").write_text("one => two\n")
+    with pytest.raises(InputError, match="not a kind of file that is read"):
+        read("zorbic")
+
+
 def test_problems_are_counted_and_some_named() -> None:
     rows = [{"prompt": "", "response": "b"}] * 9
     with pytest.raises(InputError) as caught:

@@ -120,6 +120,6 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "Try: workbench, or without a browser: workbench teach sample_data/zorbic.jsonl",
+            "Try: workbench, or without a browser: workbench teach zorbic",
         ]
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-# In an installed package they lie inside it; in a checkout beside it.
-FOLDERS = (_PACKAGE / "sample_data", _PACKAGE.parent / "sample_data")
+from workbench.demonstrations.bundled import bundled_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def find(name: str) -> Sample:
 
 def path(name: str) -> Path:
     """Its file. Raises KeyError for any name that is not a bundled set's, FileNotFoundError if the file is gone."""
-    found = next((file for folder in FOLDERS if (file := folder / f"{find(name).name}.jsonl").is_file()), None)
-    if found is None:
+    file = bundled_sets().get(find(name).name)
+    if file is None:
         raise FileNotFoundError(f"sample_data/{name}.jsonl is not where it was installed")
-    return found
+    return file

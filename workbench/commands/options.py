@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """The demonstrations file and which of its columns is what."""
-    parser.add_argument("demonstrations", metavar="DEMOS", help="JSONL, JSON, CSV, TSV, Parquet, XLSX or text file")
+    kinds = "JSONL, JSON, CSV, TSV, Parquet, XLSX or text file, or the name of a set that comes along, such as zorbic"
+    parser.add_argument("demonstrations", metavar="DEMOS", help=kinds)
     for field in ("prompt", "demonstration", "answer", "context"):
         parser.add_argument(f"--{field}-column", metavar="NAME", help=f"column that holds the {field}")
 

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     folder = runs_folder(options)
     found = [run.summary() for run in list_runs(folder)]
     if not found:
-        screen.say(f"There is no run in {folder} yet. Try: workbench teach sample_data/zorbic.jsonl")
+        screen.say(f"There is no run in {folder} yet. Try: workbench teach zorbic")
     else:
         rows = [
             (

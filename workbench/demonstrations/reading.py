@@ -34,7 +34,7 @@ class Reading:
 
 
 def read(path: Path | str, columns: Columns = Columns()) -> Reading:
-    """Read demonstrations from JSONL, JSON, CSV, TSV, Parquet, XLSX or text.
+    """Read demonstrations from JSONL, JSON, CSV, TSV, Parquet, XLSX or text, or a set that comes along by its name.
 
     Raises:
         InputError: the file or any of its rows is wrong; the rows are named and nothing is returned.

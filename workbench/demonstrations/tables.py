@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.demonstrations.binary import parquet, workbook
+from workbench.demonstrations.bundled import bundled, bundled_sets
 from workbench.demonstrations.nested import json_lines, json_rows
 from workbench.demonstrations.separated import ARROWS, arrows, copied_pairs, headed_by, separated
 from workbench.demonstrations.table import Table
@@ -20,7 +21,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def load_table(path: Path, headed: bool = False) -> Table:
-    """Read a file by its extension.
+    """Read a file by its extension; a name that is no file's may be a bundled set's.
 
     Args:
         headed: whether cells copied from a sheet are known to have a header, since somebody named its columns.
@@ -32,7 +33,13 @@ def load_table(path: Path, headed: bool = False) -> Table:
         if path.is_dir():
             raise InputError(f"{path} is a folder.", "Name the file in it.")
         if not path.exists():
-            raise InputError(f"There is no file {path}.", "Check the name and the folder.")
+            came_along = bundled(path)
+            if came_along is None:
+                raise InputError(
+                    f"There is no file {path}.",
+                    f"Check the name and the folder. These sets are there by name: {', '.join(bundled_sets())}.",
+                )
+            path = came_along
         kind = path.suffix.lower()
         if kind == ".xls":
             raise InputError(
