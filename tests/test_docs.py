@@ -15,13 +15,24 @@ from workbench.cli import COMMANDS, _Parser
 ROOT = Path(__file__).parent.parent
 
 
-def test_settings_page_is_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("write_settings", ROOT / "docs" / "write_settings.py")
+def script(name: str) -> Any:
+    """A script in docs/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_settings_page_is_what_the_code_says() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == module.settings_page(), "run: python docs/write_settings.py"
+    assert page == script("write_settings").settings_page(), "run: python docs/write_settings.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/pocket.md"])
+def test_tables_are_what_the_results_say(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == script("draw_tables").with_tables(page, text), "run: python docs/draw_tables.py"
 
 
 def commands(page: Path) -> list[str]:

@@ -1,0 +1,123 @@
+"""Write the tables of the bundled model's lessons from benchmarks/results: python docs/draw_tables.py
+
+Each table stands in its page between a comment that names it and a comment that ends it. Without a change in the
+results nothing changes; the tests compare.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+METHODS = {
+    "sdft": "SDFT",
+    "sft": "SFT, learning rate, steps and layers chosen on a validation split",
+    "sdft_keep": "SDFT with keep rows (generic questions, none of the probes)",
+    "sft_keep": "SFT with the same keep rows and the base's own answers",
+}
+SECOND = {
+    "sequence_without": "without keep rows",
+    "sequence_with": "with generic keep rows and Zorbic's questions, a quarter of each batch",
+}
+
+
+def finished(name: str) -> list[dict[str, Any]]:
+    """The finished tasks in a file of results."""
+    return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text().splitlines()]
+
+
+def row(*cells: str) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def by_seed(runs: list[dict[str, float]], figure: str) -> str:
+    """A figure of each run, in the order of the seeds."""
+    return " ".join(f"{run[figure]:.2f}" for run in runs)
+
+
+def lesson_runs() -> dict[str, list[dict[str, float]]]:
+    """The runs of lesson.py by what was done."""
+    runs: dict[str, list[dict[str, float]]] = {}
+    for line in finished("lesson"):
+        kind = line["task"].split()[0]
+        for name, found in line["found"].items() if kind == "sequence" else [(kind, line["found"])]:
+            runs.setdefault(name, []).append(found)
+    return runs
+
+
+def lesson() -> Iterator[str]:
+    """One language: skill and what was kept, by seed."""
+    runs = lesson_runs()
+    yield row("", "held-out skill", "kept")
+    yield "|---|---|---|"
+    for name, words in METHODS.items():
+        yield row(words, by_seed(runs[name], "skill"), by_seed(runs[name], "retention"))
+
+
+def sequence() -> Iterator[str]:
+    """Two languages in a row: what is left of the first, the second, and what was kept, by seed."""
+    runs = lesson_runs()
+    yield row("", "Zorbic", "Pelan", "kept")
+    yield "|---|---|---|---|"
+    for name, words in SECOND.items():
+        yield row(words, *(by_seed(runs[name], figure) for figure in ("first", "skill", "retention")))
+
+
+def keep_rows() -> Iterator[str]:
+    """What each change of the second lesson does."""
+    yield row("second lesson", "Zorbic", "Pelan", "kept", "of the known languages", "of the rest")
+    yield "|---|---|---|---|---|---|"
+    lines = finished("keep_rows")
+    bundled = max(line["about"]["parameters"] for line in lines)
+    for line in lines:
+        size = line["about"]["parameters"]
+        name = " ".join(line["task"].split()[2:]) + ("" if size == bundled else f", a pocket of {size / 1e6:.1f}M")
+        figures = ("first", "skill", "retention", "languages", "rest")
+        yield row(name, *(f"{line['found'][figure]:.2f}" for figure in figures))
+
+
+def placement() -> Iterator[str]:
+    """What each place of the adapter does, as medians over seeds."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for line in finished("placement"):
+        found.setdefault(line["task"].rsplit(" ", 1)[0], []).append(line["found"])
+    yield row("adapter on", "held-out skill", "kept")
+    yield "|---|---|---|"
+    for name, runs in found.items():
+        middle = (statistics.median(run[figure] for run in runs) for figure in ("skill", "retention"))
+        yield row(name, *(f"{value:.2f}" for value in middle))
+
+
+TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
+    "lesson": ("README.md", lesson),
+    "sequence": ("README.md", sequence),
+    "keep rows": ("docs/method.md", keep_rows),
+    "placement": ("docs/pocket.md", placement),
+}
+
+
+def with_tables(page: str, text: str) -> str:
+    """A page's text with its tables as the results have them. Raises ValueError where a table has no place."""
+    for name, (own, draw) in TABLES.items():
+        if own == page:
+            begin, end = f"<!-- {name}, by docs/draw_tables.py -->\n", "<!-- end -->"
+            start = text.index(begin) + len(begin)
+            text = text[:start] + "\n".join(draw()) + "\n" + text[text.index(end, start) :]
+    return text
+
+
+def main() -> None:
+    """Write all pages."""
+    for page in dict.fromkeys(own for own, _ in TABLES.values()):
+        path = ROOT / page
+        path.write_text(with_tables(page, path.read_text()))
+
+
+if __name__ == "__main__":
+    main()
