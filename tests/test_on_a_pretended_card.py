@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -274,6 +275,23 @@ def test_sampling_waits_for_the_card_once_in_eight_tokens(kind: str, tiny_folder
 
     assert COUNT_EVERY["cuda"] == 8
     assert waits(40) - waits(8) == (40 - 8) // 8
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_attention_is_asked_for_as_fused_kernels_take_it(
+    kind: str, tiny_folder: Path, rows: list[Demonstration], card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask together with grouped queries would be worked out whole, in fp32."""
+    asked: list[tuple[bool, bool]] = []
+    own = F.scaled_dot_product_attention
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **how: Any) -> torch.Tensor:
+        asked.append((how.get("attn_mask") is not None, bool(how.get("enable_gqa"))))
+        return own(q, k, v, **how)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    assert next(sdft(roles_of(tiny_folder, TWO, kind), rows, TWO)).loss > 0
+    assert (True, False) in asked and (True, True) not in asked
 
 
 def test_a_step_waits_as_often_whatever_its_size(tiny_folder: Path, rows: list[Demonstration], card: Card) -> None:

@@ -243,9 +243,7 @@ class FlatDecoder:
             qkv = layer.qkv(h)
             q, k, v = self.heads_of(layer, qkv, cos, sin)
             keys, values = cache.hold(index, k, v)
-            attended = F.scaled_dot_product_attention(
-                q.transpose(1, 2), keys, values, attn_mask=bias, enable_gqa=self.groups != self.heads
-            )
+            attended = self.attend(q.transpose(1, 2), keys, values, bias)
             out = layer.out(attended.transpose(1, 2).reshape(rows, new, -1))
             x = x + out
             h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
@@ -281,7 +279,8 @@ class FlatDecoder:
         return both[0][:, :, None, :].to(dtype), both[1][:, :, None, :].to(dtype)
 
     def attention_bias(self, blocked: Tensor, new: int) -> Tensor:
-        """[B, 1, T, L + T]: 0 where a new token may attend, the lowest number elsewhere.
+        """[B, 1, T, L + T]: 0 where a new token may attend, the lowest number elsewhere; once for each of a group's
+        query heads where those are folded.
 
         A padding token may attend to itself, so that no row of the softmax is empty.
         """
@@ -292,7 +291,25 @@ class FlatDecoder:
             itself = torch.eye(length, dtype=torch.bool, device=blocked.device)[length - new :]
             hidden = (hidden & ~itself) | later
         bias = torch.zeros(hidden.shape, dtype=self.embedding.dtype, device=blocked.device)
-        return bias.masked_fill_(hidden, torch.finfo(self.embedding.dtype).min)[:, None]
+        bias = bias.masked_fill_(hidden, torch.finfo(self.embedding.dtype).min)[:, None]
+        return bias.repeat(1, 1, self.heads // self.groups, 1) if self.folds and new > 1 else bias
+
+    @property
+    def folds(self) -> bool:
+        """Whether the query heads of a group are attended for as if they were tokens.
+
+        PyTorch's fused kernels for CUDA take no mask together with grouped queries: the one that is taken instead
+        copies keys and values for each query head, in fp32, and writes all scores down.
+        """
+        return self.groups != self.heads and self.embedding.device.type != "cpu"
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """What queries [B, H, T, D] take from keys and values [B, G, L, D]; `bias` is `attention_bias`'s."""
+        if not self.folds:
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias, enable_gqa=self.groups != self.heads)
+        rows, heads, new, size = q.shape
+        q = q.reshape(rows, self.groups, heads // self.groups * new, size)
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias).view(rows, heads, new, size)
 
 
 class PackedDecoder(FlatDecoder):

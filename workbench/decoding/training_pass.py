@@ -112,12 +112,12 @@ def training_hidden(
     for layer, (qkv, out, gate_up, down) in zip(decoder.layers, recorded, strict=tape is not None):
         h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, decoder.epsilon)
         q, k, v = decoder.heads_of(layer, layer.qkv.train(h, qkv)[None], cos, sin)
-        parts = [t[0, :split].view(prompts, width, *t.shape[2:]).transpose(1, 2) for t in (q, k, v)]
-        attended = [_attend(decoder, parts, masks[0]).transpose(1, 2).flatten(0, 1).flatten(1)]
+        q_p, k_p, v_p = (t[0, :split].view(prompts, width, *t.shape[2:]).transpose(1, 2) for t in (q, k, v))
+        attended = [decoder.attend(q_p, k_p, v_p, masks[0]).transpose(1, 2).flatten(0, 1).flatten(1)]
         if read:
             q_a, k_a, v_a = (t[0, split:].view(read, count, *t.shape[2:]).permute(1, 2, 0, 3) for t in (q, k, v))
-            k_p, v_p = (t if shared is None else t[shared] for t in parts[1:])
-            given = _attend(decoder, [q_a, torch.cat([k_p, k_a], 2), torch.cat([v_p, v_a], 2)], masks[1])
+            k_p, v_p = (t if shared is None else t[shared] for t in (k_p, v_p))
+            given = decoder.attend(q_a, torch.cat([k_p, k_a], 2), torch.cat([v_p, v_a], 2), masks[1])
             attended.append(given.permute(2, 0, 1, 3).flatten(0, 1).flatten(1))
         x = x + layer.out.train(torch.cat(attended), out)
         h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, decoder.epsilon)
@@ -126,9 +126,3 @@ def training_hidden(
     last = x[:split].view(prompts, width, -1)[:, -1][each]
     scored = torch.cat([last[:, None], x[split:].view(read, count, -1).transpose(0, 1)], 1)
     return F.rms_norm(scored, scored.shape[-1:], decoder.final_norm, decoder.epsilon)
-
-
-def _attend(decoder: PackedDecoder, qkv: list[Tensor], bias: Tensor | None) -> Tensor:
-    """Attention output [rows, H, tokens, D] of q [rows, H, tokens, D], k and v [rows, K, length, D]."""
-    q, k, v = qkv
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=decoder.groups != decoder.heads)
