@@ -273,7 +273,9 @@ def test_what_was_noted_on_loading_is_shown_and_a_byte_a_weight_is_offered(desk:
 
 
 def test_doctor_is_asked_in_a_process_of_its_own() -> None:
-    assert model.doctor([sys.executable, "-c", "print('  fp32: yes')"]) == "fp32: yes"
+    begun, found = model.look_around()
+    assert "Looking" in begun["value"] and begun["visible"] is True
+    assert "Memory: " in found["value"] and "fp32: yes" in found["value"]
     assert "No module named nothing" in model.doctor([sys.executable, "-m", "nothing"])
     assert "could not be found out" in model.doctor(["/nowhere"])
 

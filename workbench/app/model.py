@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -94,9 +94,12 @@ def build(desk: Desk, shared: Shared) -> None:
         cancel = gr.Button("Cancel loading", size="sm", min_width=140, scale=0, visible=False)
     need = gr.HTML(estimate(desk, loading, POCKET, "auto"), padding=False, elem_id="model-needs")
     with gr.Accordion("What works on this machine", open=False):
-        gr.HTML(line("The same as `workbench doctor`: card, memory, disk, programs, and which precisions work."))
+        gr.HTML(
+            "<p>The same as <code>workbench doctor</code>: card, memory, disk, programs, which precisions work.</p>",
+            padding=False,
+        )
         ask = gr.Button("Look", size="sm", min_width=120)
-        found = gr.Textbox(label="What was found", lines=3, max_lines=30, interactive=False, visible=False)
+        found = gr.Textbox(label="What was found", lines=3, max_lines=30, interactive=False, visible="hidden")
     with gr.Column(visible=False) as pocket:
         gr.HTML(
             '<h2 class="compare-heading">What the pocket can do</h2><p>It knows seven small skills and 24 invented '
@@ -109,7 +112,7 @@ def build(desk: Desk, shared: Shared) -> None:
             datasets = pocket_examples()
     code.button(code.model, [name])
 
-    ask.click(lambda: gr.update(value=doctor(), visible=True), None, found, api_visibility="private")
+    ask.click(look_around, None, found, api_visibility="private", show_progress="hidden")
     checked = [shared.cursor, name, precision]
     gr.on([look.click, name.submit], partial(ask_again, desk, loading), checked, need, **QUIET)
     gr.on([precision.input, name.blur], partial(view, desk, loading), checked, need, **QUIET)
@@ -125,12 +128,21 @@ def build(desk: Desk, shared: Shared) -> None:
             dataset.click(to_compare, dataset, [question, shared.tabs], **QUIET)
 
 
+def look_around() -> Iterator[Any]:
+    """The button Look: it takes some seconds, so it says at once that it has begun."""
+    yield gr.update(value="Looking \N{HORIZONTAL ELLIPSIS}", visible=True)
+    yield gr.update(value=doctor())
+
+
 def doctor(command: Sequence[str] = DOCTOR, patience: float = 60.0) -> str:
     """What `workbench doctor` prints. It looks at the card through torch, which this process does not import."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=True)
+        # What a command says to people goes to stderr; stdout is for programs.
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=patience, check=True
+        )
     except (OSError, subprocess.SubprocessError) as error:
-        why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        why = (getattr(error, "stdout", None) or str(error)).strip().splitlines()[-1]
         return f"It could not be found out: {why}. Run `workbench doctor` in a terminal."
     return done.stdout.strip()
 

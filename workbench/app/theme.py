@@ -34,6 +34,11 @@ def theme() -> gr.themes.Base:
         button_cancel_text_color_dark="white",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
+        # A field and a box to tick can be told from the page around them: 3 to 1 and more.
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_500",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
         input_placeholder_color="*neutral_500",
@@ -97,6 +102,8 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .compare-turns { margin: 0; padding-left: 1.2rem; }
 .compare-turns li { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .compare-skills caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+.gradio-container .wrap:has(> .wrap-inner) { border-color: var(--input-border-color) !important; }
+#model-needs td:nth-child(2) { white-space: nowrap; }
 .compare-facts { margin: .2rem 0; }
 .gradio-container .label-wrap > span:first-child { text-align: left; }
 .gradio-container .secondary-wrap input { text-overflow: ellipsis; padding-right: 1.6rem; }
