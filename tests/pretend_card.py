@@ -295,6 +295,7 @@ def pretended() -> Iterator[Card]:
         "synchronize": lambda device=None: None,
         "empty_cache": lambda: None,
         "memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
         "max_memory_allocated": lambda device=None: 0,
         "reset_peak_memory_stats": lambda device=None: None,
         "mem_get_info": lambda device=None: (20 * 10**9, 24 * 10**9),

@@ -21,13 +21,15 @@ from tests.test_training import BASIC
 from workbench.adapters import WEIGHTS_FILE
 from workbench.decoding import Decoder, LiveDecoder, ModelDecoder, PackedDecoder
 from workbench.demonstrations import Demonstration, read_questions
+from workbench.errors import InputError
 from workbench.events import RolloutSample, Saved, Step
 from workbench.execution import Execution
 from workbench.export import export_run
+from workbench.memory import estimate, read_shape
 from workbench.models import load
 from workbench.roles import Roles, make_roles
 from workbench.runs import Run
-from workbench.runs.session import Request, Session, begin, student_at
+from workbench.runs.session import Request, Session, begin, planned, student_at
 from workbench.sampling import COUNT_EVERY, Choice, sample
 from workbench.settings import DivergenceSettings, KeepSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import TrainingState, sdft, sft
@@ -252,6 +254,23 @@ def test_three_answers_stream_from_one_batch_and_are_mapped(
     assert found[1].tokens == expected[1].tokens
     assert found[1].divergence == pytest.approx(expected[1].divergence, abs=1e-3)
     assert found[2] >= len(ROLES) * 2
+
+
+def test_a_run_is_planned_for_the_card_that_the_model_is_on(
+    tiny_folder: Path, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(str(tiny_folder), precision="fp32")
+    settings = replace(TWO, optim=replace(TWO.optim, batch=32), rollout=RolloutSettings(max_new_tokens=128))
+    shape = read_shape(loaded.model.config.to_dict())
+    whole = estimate(shape, "fp32", settings, question=64, shown=256).teaching
+    # What PyTorch keeps back, and does not use, it can use again.
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10**9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4 * 10**8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1.2 * whole - 6e8, 1e12))
+    assert planned(loaded, settings) == Execution()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (-5e8, 1e12))
+    with pytest.raises(InputError, match="GB"):
+        planned(loaded, settings)
 
 
 @pytest.mark.parametrize("kind", ["packed", "live"])

@@ -30,3 +30,11 @@ def peak_of(run: Callable[[], Any]) -> int:
         alive += size
         most = max(most, alive)
     return most
+
+
+def free_on(device: torch.device) -> float | None:
+    """Bytes of a card that PyTorch may still fill, what it keeps back from earlier among them; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))

@@ -118,7 +118,9 @@ def load(
             revision = None
         elif (held := hub.held_config(name, revision)) is not None:
             fetched = held.parent.name
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # By its number: in a run of several processes each has a card of its own.
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}
     with _readable_errors(name, here_only), quiet():
         config = AutoConfig.from_pretrained(source, **where)

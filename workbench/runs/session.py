@@ -20,6 +20,7 @@ import torch
 
 from workbench import evaluation
 from workbench.adapters import merge_adapter, save_adapter
+from workbench.allocations import free_on
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.evaluation import Exam, Retention
@@ -116,12 +117,13 @@ def planned(loaded: LoadedModel, settings: Settings) -> Execution:
     here = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     known = loaded.precision in BYTES
     dtype = loaded.precision if known else _DTYPES.get(loaded.model.dtype, "fp32")
-    has = machine()
-    room = has.free + here
+    # Of the card that the model is on: the first of those that the driver names may be another one.
+    has, free = machine(), free_on(loaded.device)
+    room = here + (has.free if free is None else free)
     found = fit(shape, dtype, settings, room)
     if found is not None:
         return found.work
-    if has.gpu:
+    if has.gpu or free is not None:
         raise refusal(shape, dtype, settings, room)
     return Execution(micro_batch=1, at_once=1, checkpointing=True)
 
