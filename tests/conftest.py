@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# A model is loaded onto a card where there is one; all tests but those of tests/gpu work in the computer's memory.
+if not any("gpu" in argument for argument in sys.argv[1:]):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Before torch: the package says how long torch's threads spin, which matters on a busy machine.
 import workbench  # noqa: E402, F401, I001

@@ -27,7 +27,8 @@ from workbench.training.batches import make_plan
 from workbench.training.recovery import ran_out
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="there is no NVIDIA GPU that this PyTorch can use; run it on one"
+    not torch.cuda.is_available(),
+    reason="run `pytest tests/gpu` by itself where there is an NVIDIA GPU that PyTorch can use",
 )
 
 VOCABULARY = 151_936
@@ -187,6 +188,7 @@ def test_the_plan_is_within_a_tenth_of_the_peak(
     asked, work = settings(8, 256), Execution(checkpointing=checkpointing)
     roles = make_roles(long, asked.lora)
     roles.student_decoder, roles.base_decoder = LiveDecoder(roles.student), LiveDecoder(long.model)
+    roles._origin_decoder = roles.base_decoder  # or its packed copy of the weights would stay
     plan = make_plan(roles, rows, (), asked)
     lengths = {
         "question": max(len(row.student) for row in plan.teaching),
