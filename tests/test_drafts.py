@@ -124,13 +124,12 @@ def test_keep_rows_go_on_the_list(draft: Draft) -> None:
     assert len(draft.rows) == 10
     assert draft.keep == ({"prompt": "Stay?", "keep": True, "id": "k1"},)
     assert draft.add_keep("Stay?", {"prompt": [{"role": "user", "content": "Hi"}]}, "New?", "New?") == 2
-    draft.remove_keep(0)
-    assert [row["prompt"] for row in draft.keep] == [[{"role": "user", "content": "Hi"}], "New?"]
+    assert [row["prompt"] for row in draft.keep] == ["Stay?", [{"role": "user", "content": "Hi"}], "New?"]
     draft.set_keep(["One?", "", "Two?"])
     assert [row["prompt"] for row in draft.keep] == ["One?", "Two?"]
-    assert draft.undo() and len(draft.keep) == 2
+    assert draft.undo() and len(draft.keep) == 3
     draft.replace_rows(ROWS, "without")
-    assert len(draft.keep) == 2, "other rows do not take the list away"
+    assert len(draft.keep) == 3, "other rows do not take the list away"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_a_check_no_longer_holds_when_what_it_depends_on_has_changed(draft: Draf
 def test_files_are_what_commands_read(draft: Draft) -> None:
     draft.add({"prompt": "No example?"})
     draft.add_keep("Stay?")
-    draft.rename("../../My numbers <b>")
+    draft.replace_rows(draft.rows, "../../My numbers <b>")
     rows, keep = draft.files()
     assert rows.parent == draft.folder / "files" and rows.suffix == ".jsonl"
     assert read(rows).rows == tuple(Demonstration.from_dict(row) for row in ROWS)

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.events import api
 
 from workbench.app import code, teaching
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
 from workbench.errors import InputError, WorkbenchError
@@ -25,7 +25,6 @@ from workbench.views.words import duration
 from workbench.worker import Call
 from workbench.worker.protocol import teaching_seconds
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 SCORERS = {
     "contains": "The answer holds the right answer somewhere",
     "exact": "The answer is the right answer",

@@ -11,16 +11,14 @@ from gradio.events import api
 
 from workbench.app import asking, code, held_out
 from workbench.app.asking import NAMES, NOT_ASKED, SAME, Filled, Form, conversation, note_on
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.columns import answer_column
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-QUIET: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
 # A short event that streams; losing it on a disconnect is fine. Several viewers do not wait for one another.
-STREAM: dict[str, Any] = {**PRIVATE, "concurrency_limit": 16, "show_progress": "hidden"}
+STREAM: dict[str, Any] = {**PRIVATE, "concurrency_limit": 16}
 NO_RUN = ("No run: base and teacher only", "")
 SAMPLES = 6
 

@@ -29,6 +29,12 @@ Cursor = dict[str, Any]
 CHOSEN = "chosen."
 """How keys begin that hold what was chosen in a session: they are no notes of what was shown."""
 
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""How a handler is wired that may take a while: no endpoint of its own, and nothing drawn over what it changes."""
+
+QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
+"""How one is wired that returns at once."""
+
 Load = Callable[[], Sequence[Any]]
 Tick = Callable[[Cursor], Sequence[Any]]
 
@@ -245,11 +251,10 @@ class Shared:
     def remember(self, component: Any, key: str) -> None:
         """Keep what is typed into a text field under `key` (page name first)."""
         keep = self.desk.drafts.type
-        quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         for event in (component.input, component.blur):
-            event(lambda text: keep(key, text), component, None, trigger_mode="always_last", **quiet)
+            event(lambda text: keep(key, text), component, None, trigger_mode="always_last", **QUIET)
         # What is pasted or dictated is no `input`. An empty field is no news here: it is so before it is filled in.
         component.change(
-            lambda text: keep(key, text) if text else None, component, None, trigger_mode="always_last", **quiet
+            lambda text: keep(key, text) if text else None, component, None, trigger_mode="always_last", **QUIET
         )
         self.on_load(lambda: [self.desk.drafts.typed(key)], [component])

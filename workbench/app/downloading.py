@@ -12,6 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.app.desk import PRIVATE
+
 _HAND_OVER = """(file) => {
   if (!file) return;
   const link = document.createElement('a');
@@ -31,11 +33,10 @@ def button(write: Callable[..., Path | str | None], inputs: Sequence[Any] = (), 
     press = gr.Button("Download", **look)
     # Its own button is never seen; the component is what makes the file one that the server gives out.
     file = gr.DownloadButton("File", visible="hidden")
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
     def written(*values: Any) -> str | None:
         made = write(*values)
         return None if made is None else str(made)
 
-    press.click(written, list(inputs), file, **quiet).success(None, file, None, js=_HAND_OVER, **quiet)
+    press.click(written, list(inputs), file, **PRIVATE).success(None, file, None, js=_HAND_OVER, **PRIVATE)
     return press

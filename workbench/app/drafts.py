@@ -232,14 +232,6 @@ class Draft:
         kept = [_keep_row({"prompt": row} if isinstance(row, str) else row) for row in rows]
         self._change(keep=tuple(row for row in kept if _asked(row).strip()))
 
-    def remove_keep(self, *places: int) -> None:
-        """Take questions off the keep list."""
-        self._change(keep=tuple(row for i, row in enumerate(self.keep) if i not in places))
-
-    def rename(self, name: str) -> None:
-        """Call the set otherwise."""
-        self._change(name=name.strip()[:90])
-
     def undo(self) -> bool:
         """Take the last change of rows or keep list back; False if there is none."""
         with self._lock:

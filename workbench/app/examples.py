@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.events import api
 
 from workbench.app import cache, code, downloading, fixing, intake, rows, samples
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError, WorkbenchError
@@ -23,7 +23,6 @@ new MutationObserver(() => document.querySelectorAll('[aria-label="Static column
   place => place.removeAttribute('aria-label')
 )).observe(document.body, {childList: true, subtree: true});
 """
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _VIEW = 9
 _GUESS = "(guess)"
 _COLUMNS = {
@@ -113,7 +112,7 @@ def columns(desk: Desk) -> list[Any]:
     """The guess of each column: the notes, whether to show them, and a list for each field."""
     last = intake.latest(desk)
     choices = [_GUESS, *last.there]
-    lists = [gr.update(choices=choices, value=last.chosen.get(field, _GUESS)) for field in intake.FIELDS]
+    lists = [gr.update(choices=choices, value=last.chosen.get(field, _GUESS)) for field in rows.FIELDS]
     return [gr.update(visible=bool(last.there)), note("\n".join(last.notes), "info"), *lists]
 
 
@@ -130,13 +129,13 @@ def use_text(desk: Desk, text: str, add: bool) -> list[Any]:
 def use_file(desk: Desk, path: str | None, add: bool) -> list[Any]:
     """A file was uploaded."""
     if not path:
-        return [gr.skip()] * (1 + _VIEW + 2 + len(intake.FIELDS))
+        return [gr.skip()] * (1 + _VIEW + 2 + len(rows.FIELDS))
     return after_reading(desk, lambda: intake.use_file(desk, path, add))
 
 
 def read_again(desk: Desk, *chosen: str | None) -> list[Any]:
     """Another column was chosen."""
-    wanted = {f: None if c == _GUESS else c for f, c in zip(intake.FIELDS, chosen, strict=True)}
+    wanted = {f: None if c == _GUESS else c for f, c in zip(rows.FIELDS, chosen, strict=True)}
     return after_reading(desk, lambda: intake.read_again(desk, wanted))
 
 

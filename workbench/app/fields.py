@@ -27,8 +27,6 @@ TITLES = {
 
 NAMES = {"ema_rate": "EMA rate", "top_p": "Top-p", "top_k": "Top-k", "beta": "Beta (of JSD)", "rank": "LoRA rank"}
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-
 
 def shown(desk: Desk, key: Key) -> Any:
     """What a setting is: as it was chosen, else the model's default."""

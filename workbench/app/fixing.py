@@ -9,13 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import in_words
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip, plain
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _PATIENCE = 10.0
 _LONGEST = 20_000
 _NONE = "Choose a row in the table."

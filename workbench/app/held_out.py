@@ -10,13 +10,12 @@ import gradio as gr
 
 from workbench.app import downloading
 from workbench.app.asking import line, problem
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.questions import find_run
 from workbench.app.sittings import Filter, Sittings, What, by_skill, chosen, cut, headers, summary, table
 from workbench.errors import WorkbenchError
 from workbench.views.text import escape
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SAME: Any = gr.skip()
 KINDS: list[tuple[str, str]] = [("Test questions", "held-out"), ("What it knew before", "probes")]
 FILTERS: list[tuple[str, str]] = [("All", "all"), ("Changed", "changed"), ("Wrong now", "wrong")]

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from workbench.app import samples
 from workbench.app.desk import Desk
+from workbench.app.rows import FIELDS
 from workbench.demonstrations import Columns
 from workbench.demonstrations.columns import ColumnError
 from workbench.demonstrations.lenient import LenientReading, parse_leniently, read_leniently
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
 
-FIELDS = ("prompt", "demonstration", "answer", "context")
 _KEY = "examples.intake"
 _CHOOSE = "Choose the column of what is asked and the column of the example's answer."
 

@@ -15,7 +15,7 @@ import gradio as gr
 from workbench.app import code
 from workbench.app.asking import line
 from workbench.app.compare import pocket_examples
-from workbench.app.desk import Cursor, Desk, Shared
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.lookup import (
     POCKET,
     PRECISIONS,
@@ -32,7 +32,6 @@ from workbench.views.text import escape
 from workbench.worker import Call
 from workbench.worker.protocol import DOWNLOADING
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SAME: Any = gr.skip()
 DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
 SLOW = "{} on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."

@@ -9,8 +9,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import code, shelving, teaching
-from workbench.app.desk import Cursor, Desk, Shared
-from workbench.app.fields import QUIET
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note
 from workbench.app.sittings import cut
 from workbench.errors import WorkbenchError

@@ -33,7 +33,7 @@ os.environ["GRADIO_MCP_SERVER"] = "False"
 os.environ.pop("GRADIO_VIBE_MODE", None)
 
 from workbench.app import receipts  # noqa: E402
-from workbench.app.desk import EACH, Cursor, Desk, Shared, Tick  # noqa: E402
+from workbench.app.desk import EACH, QUIET, Cursor, Desk, Shared, Tick  # noqa: E402
 from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
 from workbench.app.holding import held  # noqa: E402
 from workbench.errors import InputError  # noqa: E402
@@ -104,14 +104,12 @@ def build(desk: Desk) -> gr.Blocks:
             for name, page in pages.items():
                 with gr.Tab(name, id=name.lower()) as tab:
                     page.build(desk, shared)
-                tab.select(partial(_enter, name.lower()), cursor, cursor, **_QUIET)
+                tab.select(partial(_enter, name.lower()), cursor, cursor, **QUIET)
         _wire(blocks, shared, cursor, receipt)
         _publish(desk)
     made: gr.Blocks = blocks
     return made
 
-
-_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 # A reader of the screen hears a change only in a region that was there before it, so the mark is on what stays.
 _LIVE = """
@@ -152,9 +150,9 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Numbe
         every = shared.desk.viewers.every(seen)
         return [seen, number, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
-    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **_QUIET)
+    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **QUIET)
     parts = _distinct([t[:2] for t in shared.ticks])
-    shared.timer.tick(tick, [cursor, receipt], [cursor, receipt, shared.timer, *parts], **_QUIET)
+    shared.timer.tick(tick, [cursor, receipt], [cursor, receipt, shared.timer, *parts], **QUIET)
 
 
 def _noted(function: Tick, cursor: Cursor) -> Sequence[Any]:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from workbench.app import code, fields, teaching, watching
-from workbench.app.desk import Cursor, Desk, Shared
-from workbench.app.fields import QUIET, Key
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.fields import Key
 from workbench.app.notes import note, wrong
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip

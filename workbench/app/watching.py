@@ -10,8 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import receipts, teaching
-from workbench.app.desk import Cursor, Desk, Shared
-from workbench.app.fields import QUIET
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RolloutSample, RunStarted, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
