@@ -272,6 +272,9 @@ def test_states_in_words() -> None:
     assert words.state_sentence(a_run(200), None) == (
         "Finished after 200 steps. Skill went from 0% to 100%; 60% of what it knew is still right. Go on to Compare."
     )
+    nothing = [replace(e, skill=measure(0, 50)) if isinstance(e, Evaluated) else e for e in a_run(200)]
+    assert "Skill is still 0%" in words.state_sentence(nothing)
+    assert words.state_sentence(nothing).endswith("teach for more steps or more strongly, after a look at Check.")
     imported: list[Event] = [RunStarted("x", "imported", "pocket", 0, 0, 0, 0, 0), RunEnded(0, 0.0)]
     assert words.state_sentence(imported).startswith("Imported, so nothing was measured here.")
     assert words.state_sentence([], Status(alive=True, state="teaching", run="x", phase="Measuring"), run="x") == (

@@ -101,9 +101,8 @@ def state_sentence(events: Sequence[Event], status: Said | None = None, run: str
     if is_finished(events) and not steps_of(events):
         return "Imported, so nothing was measured here. Go on to Compare to ask it."
     if is_finished(events):
-        return f"Finished after {step_of(events)} steps. {outcome_sentence(events)} Go on to Compare.".replace(
-            "  ", " "
-        )
+        said = (f"Finished after {step_of(events)} steps.", outcome_sentence(events), what_next(events))
+        return " ".join(part for part in said if part)
     if elsewhere:
         return f"Being taught by another process. {progress_sentence(events)}."
     step, steps = step_of(events), steps_of(events)
@@ -141,6 +140,16 @@ def outcome_sentence(events: Sequence[Event]) -> str:
     if retention is not None:
         parts.append(f"{percent(retention.value)} of what it knew is still right")
     return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:] + "." if parts else ""
+
+
+def what_next(events: Sequence[Event]) -> str:
+    """What to do with a finished run: one that has learned nothing needs other settings, not to be asked."""
+    skill, _, step = latest(events)
+    first = before(events)
+    base = None if first is None else first.base
+    if step and skill is not None and base is not None and skill.value <= base.value < 1:
+        return "It has not learned it: teach for more steps or more strongly, after a look at Check."
+    return "Go on to Compare."
 
 
 def fall_of_retention(events: Sequence[Event]) -> tuple[int, float, float, int] | None:
