@@ -13,6 +13,7 @@ import pytest
 
 from workbench.app import examples, fixing, intake, rows, samples
 from workbench.app.desk import Desk
+from workbench.app.notes import wrong
 from workbench.demonstrations import Columns, read
 from workbench.errors import InputError
 from workbench.worker import Worker
@@ -106,8 +107,11 @@ def test_a_column_is_changed_in_place_also_after_a_restart(desk: Desk, tmp_path:
 def test_columns_that_nobody_can_guess_are_chosen_in_place(desk: Desk) -> None:
     desk.drafts.add({"prompt": "Zero?", "demonstration": "It is 0."})
     shown = examples.use_text(desk, "eins,zwei\nOne?,It is 1.\nTwo?,It is 2.\n", True)
-    assert "no column for the prompt" in shown[0] and "Choose the column of what is asked" in shown[0]
+    assert (
+        "The pasted text has no column for the prompt" in shown[0] and "Choose the column of what is asked" in shown[0]
+    )
     assert "--" not in shown[0] and len(desk.drafts.rows) == 1
+    assert ">empty.csv is" in wrong(InputError("empty.csv is empty.", "Put rows in it.")), "a name stays as it is"
     visible, _, *lists = shown[-6:]
     assert visible["visible"] and lists[0]["choices"] == ["(guess)", "eins", "zwei"]
     shown = examples.read_again(desk, "eins", "(guess)", "(guess)", "(guess)")

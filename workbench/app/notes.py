@@ -23,4 +23,5 @@ def note(text: str, kind: str = "done") -> str:
 def wrong(error: WorkbenchError) -> str:
     """What went wrong and what to do, as HTML."""
     said = str(error)
-    return note(said[:1].upper() + said[1:], "wrong")
+    # A sentence may begin with a file's name, which stays as it is, or with "the pasted text".
+    return note("T" + said[1:] if said.startswith("the ") else said, "wrong")
