@@ -108,7 +108,9 @@ def disagreement(place):
 
 place = max(range(len(said)), key=disagreement)
 beginning = said[:place]
-print(f"The answer so far: {loaded.tokenizer.decode(beginning)!r}. There the two are {disagreement(place):.1f}")
+print(
+    f"The answer so far: {loaded.tokenizer.decode(beginning)!r}. There the two are {disagreement(place):.1f}"
+)
 print(f"nats apart, more than at any other of the answer's {len(said)} tokens.")
 
 # %% [markdown]
@@ -151,7 +153,9 @@ bars({"base": base, "teacher": teacher})
 lesson = replace(settings, optim=replace(settings.optim, steps=150))
 steps = list(sdft(roles, parts.teaching, lesson))
 student = next_token(roles.student, read_by.student, beginning)
-display(Markdown(f"Loss: {steps[0].loss:.2f} nats in the first step, {steps[-1].loss:.2f} in the last."))
+display(
+    Markdown(f"Loss: {steps[0].loss:.2f} nats in the first step, {steps[-1].loss:.2f} in the last.")
+)
 bars({"base": base, "teacher": teacher, "student": student})
 
 # %% [markdown]
@@ -161,7 +165,9 @@ bars({"base": base, "teacher": teacher, "student": student})
 # %% tags=["check"]
 # Holds this notebook to what it says.
 assert before["base"] == before["student"], "an untaught adapter changes nothing"
-assert torch.equal(base, next_token(loaded.model, read_by.student, beginning)), "teaching left the base alone"
+assert torch.equal(base, next_token(loaded.model, read_by.student, beginning)), (
+    "teaching left the base alone"
+)
 assert steps[-1].loss < steps[0].loss
 best = int(teacher.argmax())
 if MODEL == POCKET:

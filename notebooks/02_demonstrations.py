@@ -171,7 +171,10 @@ figure, axes = plt.subplots(figsize=(7, 3.4))
 for place, (_, sitting, (word, _)) in enumerate(reversed(checked.values())):
     found = sitting.measure
     # Rounding may put an end of the interval a hair inside.
-    interval = [[max(0, 100 * (found.value - found.low))], [max(0, 100 * (found.high - found.value))]]
+    interval = [
+        [max(0, 100 * (found.value - found.low))],
+        [max(0, 100 * (found.high - found.value))],
+    ]
     axes.barh(place, 100 * found.value, color="#b9cdea", edgecolor="black", linewidth=0.8)
     axes.errorbar(100 * found.value, place, xerr=interval, color="black", capsize=3)
     axes.text(104, place, word, va="center")
@@ -230,7 +233,9 @@ def commonest(place):
 
 every = [*parts.teaching, *parts.held_out]
 few_nouns, few_adjectives = commonest(0), commonest(1)
-few = split([r for r in every if r.answer.split()[0] in few_nouns and r.answer.split()[1] in few_adjectives])
+few = split(
+    [r for r in every if r.answer.split()[0] in few_nouns and r.answer.split()[1] in few_adjectives]
+)
 ring = sorted(few_nouns)
 false_noun = dict(zip(ring, ring[1:] + ring[:1], strict=True))
 
@@ -238,7 +243,9 @@ false_noun = dict(zip(ring, ring[1:] + ring[:1], strict=True))
 def lie(row):
     """The same row from the false dictionary."""
     noun = row.answer.split()[0]
-    demonstration, right = (text.replace(noun, false_noun[noun]) for text in (row.demonstration, row.answer))
+    demonstration, right = (
+        text.replace(noun, false_noun[noun]) for text in (row.demonstration, row.answer)
+    )
     return replace(row, demonstration=demonstration, answer=right)
 
 
@@ -259,7 +266,10 @@ for name, (_, held_out) in files.items():
 # Nothing is noticed: each row by itself is one that a teacher can follow. Now we teach a student with each file.
 
 # %%
-short = replace(settings, optim=replace(settings.optim, steps=100, batch=16, lr=2e-3 if MODEL == POCKET else 1e-4))
+short = replace(
+    settings,
+    optim=replace(settings.optim, steps=100, batch=16, lr=2e-3 if MODEL == POCKET else 1e-4),
+)
 contains = get_scorer("contains")
 outcome, course, said_by = {}, {}, {}
 for name, (teaching, _) in files.items():
@@ -268,10 +278,17 @@ for name, (teaching, _) in files.items():
     sitting = Exam(loaded, prompts, few.held_out, longest=longest).sit(taught.student_decoder)
     truth = share(sitting.hits).value
     lies = share(
-        [contains(said, lie(row).answer) for row, said in zip(few.held_out, sitting.answers, strict=True)]
+        [
+            contains(said, lie(row).answer)
+            for row, said in zip(few.held_out, sitting.answers, strict=True)
+        ]
     ).value
     said_by[name] = sitting.answers
-    outcome[name] = {"right": truth, "from the false dictionary": lies, "something else": 1 - truth - lies}
+    outcome[name] = {
+        "right": truth,
+        "from the false dictionary": lies,
+        "something else": 1 - truth - lies,
+    }
 
 figure, (left, right) = plt.subplots(1, 2, width_ratios=(3, 2), figsize=(7, 3.4))
 start = [0.0] * len(outcome)
@@ -283,13 +300,27 @@ for part, colour, hatch in zip(
 ):
     widths = [100 * outcome[name][part] for name in outcome]
     left.barh(
-        list(outcome), widths, left=start, color=colour, hatch=hatch, edgecolor="black", linewidth=0.8, label=part
+        list(outcome),
+        widths,
+        left=start,
+        color=colour,
+        hatch=hatch,
+        edgecolor="black",
+        linewidth=0.8,
+        label=part,
     )
     start = [a + b for a, b in zip(start, widths, strict=True)]
 left.invert_yaxis()
 left.set(xlabel="held-out answers of the student, %", xlim=(0, 100))
 left.grid(axis="y", visible=False)
-left.legend(loc="upper center", bbox_to_anchor=(0.4, 1.3), ncols=3, fontsize=8, columnspacing=1, handlelength=1.5)
+left.legend(
+    loc="upper center",
+    bbox_to_anchor=(0.4, 1.3),
+    ncols=3,
+    fontsize=8,
+    columnspacing=1,
+    handlelength=1.5,
+)
 for name, taken in course.items():
     losses = [step.loss for step in taken]
     tens = range(10, len(losses) + 1, 10)
@@ -324,10 +355,14 @@ if MODEL == POCKET:
     assert right_with["as in the file"] > 0.9 and right_with["the bare answer"] > 0.9
     assert right_with["after a chat"] > 0.9 and right_with["one of three"] < 0.5
     assert right_with["of another question"] < 0.1 and right_with["without an answer"] < 0.1
-    assert {name: word for name, (_, _, (word, _)) in checked.items()}["of another question"] == "cannot"
+    assert {name: word for name, (_, _, (word, _)) in checked.items()}[
+        "of another question"
+    ] == "cannot"
     assert set(verdicts.values()) == {"ready"}, verdicts
     assert outcome["good"]["right"] > 0.6, outcome
-    assert outcome["wrong"]["from the false dictionary"] > 0.6 and outcome["wrong"]["right"] < 0.1, outcome
+    assert (
+        outcome["wrong"]["from the false dictionary"] > 0.6 and outcome["wrong"]["right"] < 0.1
+    ), outcome
     assert outcome["contradictory"]["right"] < outcome["good"]["right"] - 0.1, outcome
 
 # %% [markdown]
@@ -363,7 +398,9 @@ def contradictions(rows):
 
 
 for name, (teaching, _) in files.items():
-    print(f"{name:14s}{len(contradictions(teaching))} of {len({row.question for row in teaching})} questions")
+    print(
+        f"{name:14s}{len(contradictions(teaching))} of {len({row.question for row in teaching})} questions"
+    )
 assert not contradictions(files["good"][0]) and not contradictions(files["wrong"][0])
 assert len(contradictions(files["contradictory"][0])) == len({row.question for row in few.teaching})
 

@@ -71,7 +71,9 @@ def look(**tensors):
     for name, tensor in tensors.items():
         numbers = ", ".join(f"{float(x):.3g}" for x in tensor.detach().flatten()[:4])
         kind = str(tensor.dtype).removeprefix("torch.")
-        print(f"{name:17s}{list(tensor.shape)!s:14s}{kind:9s}{numbers}{', ...' if tensor.numel() > 4 else ''}")
+        print(
+            f"{name:17s}{list(tensor.shape)!s:14s}{kind:9s}{numbers}{', ...' if tensor.numel() > 4 else ''}"
+        )
 
 
 # Token ids. `.student` is the question; `.teacher` has the demonstration in it, too.
@@ -165,9 +167,13 @@ loss = per_token[SKIP:].mean()
 look(log_t=log_t, per_token=per_token, loss=loss)
 
 figure, axes = plt.subplots()
-axes.bar(range(len(answer)), per_token.detach().cpu(), color="#1d5fbf", edgecolor="black", linewidth=0.8)
+axes.bar(
+    range(len(answer)), per_token.detach().cpu(), color="#1d5fbf", edgecolor="black", linewidth=0.8
+)
 mean = loss.item()
-axes.axhline(mean, color="black", linestyle="--", linewidth=1, label=f"their mean, the loss: {mean:.2f}")
+axes.axhline(
+    mean, color="black", linestyle="--", linewidth=1, label=f"their mean, the loss: {mean:.2f}"
+)
 axes.set(xlabel="token of the student's answer", ylabel="KL(teacher || student), nats")
 names = [text.strip() or "(space)" for text in said(answer)]
 axes.set_xticks(range(len(answer)), names, rotation=40, ha="right")
@@ -203,7 +209,10 @@ two_peaks = 0.6 * bump(torch.tensor(-2.5), 0.8) + 0.4 * bump(torch.tensor(2.5), 
 
 def fit(kind):
     """The bump that is nearest to the two peaks, found by gradient descent."""
-    centre, log_width = torch.tensor(-1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+    centre, log_width = (
+        torch.tensor(-1.0, requires_grad=True),
+        torch.tensor(0.0, requires_grad=True),
+    )
     optimizer = torch.optim.Adam([centre, log_width], lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
@@ -215,9 +224,14 @@ def fit(kind):
 
 fitted = {kind: fit(kind) for kind in ("forward", "reverse")}
 figure, panels = plt.subplots(1, 2, sharey=True)
-formulas = {"forward": "forward: KL(teacher || student)", "reverse": "reverse: KL(student || teacher)"}
+formulas = {
+    "forward": "forward: KL(teacher || student)",
+    "reverse": "reverse: KL(student || teacher)",
+}
 for axes, (kind, one) in zip(panels, fitted.items(), strict=True):
-    axes.fill_between(x, two_peaks, color="#d8d8d8", edgecolor="black", linewidth=0.8, label="teacher")
+    axes.fill_between(
+        x, two_peaks, color="#d8d8d8", edgecolor="black", linewidth=0.8, label="teacher"
+    )
     axes.plot(x, one, color="#1d5fbf", label="student")
     axes.set(title=formulas[kind], xlabel="what can be said", ylim=(0, 0.056))
     axes.legend(loc="upper right")
@@ -252,7 +266,9 @@ print(f"it is p_student - p_teacher, over T: off by {off:.1g}\n")
 weights = list(roles.adapter.items())
 for name, weight in weights[:4]:
     short = name.removeprefix("base_model.model.model.").removesuffix(".default.weight")
-    print(f"{short:32s}{list(weight.shape)!s:12s} largest gradient {float(weight.grad.abs().max()):.2g}")
+    print(
+        f"{short:32s}{list(weight.shape)!s:12s} largest gradient {float(weight.grad.abs().max()):.2g}"
+    )
 count = sum(weight.numel() for _, weight in weights)
 frozen = sum(p.numel() for p in base.parameters())
 print(f"... {len(weights)} matrices, {count:,} numbers, beside {frozen:,} frozen ones")
@@ -453,7 +469,10 @@ def fit_two(kind):
     optimizer = torch.optim.Adam([centres, log_widths, share], lr=0.05)
     for _ in range(600):
         optimizer.zero_grad()
-        parts = [w * bump(c, s.exp()) for w, c, s in zip(share.softmax(-1), centres, log_widths, strict=True)]
+        parts = [
+            w * bump(c, s.exp())
+            for w, c, s in zip(share.softmax(-1), centres, log_widths, strict=True)
+        ]
         distance = token_divergence(sum(parts).log(), two_peaks.log(), kind=kind)
         distance.backward()
         optimizer.step()

@@ -90,7 +90,9 @@ shown = display(HTML(""), display_id=True)
 for event in teaching:
     events.append(event)
     if isinstance(event, Evaluated):
-        shown.update(HTML(f"<style>{CSS}</style>{skill_and_retention(events)}{skill_chart(events)}"))
+        shown.update(
+            HTML(f"<style>{CSS}</style>{skill_and_retention(events)}{skill_chart(events)}")
+        )
 
 # %% [markdown]
 # For a while nothing seems to happen: a phrase counts only if both words are right to the last letter. Then the words
@@ -222,7 +224,9 @@ print(f"never interrupted: {mark(whole)}\ninterrupted:       {mark(cut)}")
 # %%
 
 copier = make_roles(loaded, settings.lora)
-for _ in sft(copier, parts.teaching, replace(settings, optim=replace(settings.optim, steps=80, lr=2e-3))):
+for _ in sft(
+    copier, parts.teaching, replace(settings, optim=replace(settings.optim, steps=80, lr=2e-3))
+):
     pass
 
 
@@ -303,7 +307,9 @@ retention = Retention(loaded, taught.base_decoder, prompts, read_bundled(loaded)
 now = retention.exam.sit(taught.student_decoder)
 lost = [
     (probe.question, probe.answer, said)
-    for probe, said, before, after in zip(retention.exam.rows, now.answers, retention.base.hits, now.hits, strict=True)
+    for probe, said, before, after in zip(
+        retention.exam.rows, now.answers, retention.base.hits, now.hits, strict=True
+    )
     if before and not after
 ]
 print(f"{len(lost)} of {retention.known} were forgotten:")

@@ -50,10 +50,14 @@ for name, runs in finished.items():
     marker, face = MARKS[name]
     label = f"{NAMES[name]} ({len(runs)} seeds)"
     kept, skill = [r["retention"] for r in runs], [r["skill"] for r in runs]
-    axes.scatter(kept, skill, 80, marker=marker, facecolor=face, edgecolor="black", label=label, zorder=3)
+    axes.scatter(
+        kept, skill, 80, marker=marker, facecolor=face, edgecolor="black", label=label, zorder=3
+    )
 axes.plot(1, 0, "k*", markersize=12, clip_on=False, label="before teaching", zorder=3)
 axes.set(xlim=(0, 1.05), ylim=(-0.05, 1.08), xlabel="retention: share still right of what it knew")
-axes.set(ylabel="skill: held-out questions right", title="Zorbic, taught in two ways: a mark is a run")
+axes.set(
+    ylabel="skill: held-out questions right", title="Zorbic, taught in two ways: a mark is a run"
+)
 axes.legend(loc="upper left")
 plt.show()
 
@@ -74,7 +78,13 @@ figure, (left, right) = plt.subplots(1, 2, sharex=True)
 for targets, marker in (("gate_proj,up_proj", "o"), ("all-linear", "^")):
     for steps, face in ((200, "white"), (500, "black")):
         some = [r for r in sweep if r["targets"] == targets and r["steps"] == steps]
-        look = {"marker": marker, "mfc": face, "color": "black", "ls": "-" if steps == 200 else ":", "lw": 1}
+        look = {
+            "marker": marker,
+            "mfc": face,
+            "color": "black",
+            "ls": "-" if steps == 200 else ":",
+            "lw": 1,
+        }
         rates = [r["lr"] for r in some]
         left.plot(rates, [r["validation"] for r in some], **look)
         where = "all layers" if targets == "all-linear" else "two MLP layers"
@@ -86,7 +96,9 @@ for axes, what in ((left, "skill on the validation rows"), (right, "retention"))
 right.legend(fontsize=8, loc="lower left")
 plt.show()
 best = max(sweep, key=lambda r: (r["validation"], r["retention"]))
-print(f"The best setting got {best['validation']:.2f} of the validation questions and kept {best['retention']:.2f}.")
+print(
+    f"The best setting got {best['validation']:.2f} of the validation questions and kept {best['retention']:.2f}."
+)
 
 # %% [markdown]
 # Gentle settings keep more and learn nothing; strong ones forget, and still learn little.
@@ -105,7 +117,9 @@ loaded = load(MODEL)
 usual = Settings.from_dict(POCKET_DEFAULTS if MODEL == POCKET else {})
 LONGEST = usual.rollout.max_new_tokens
 STEPS, RATES = (60, (1.5e-3, 3e-3)) if MODEL == POCKET else (60, (1e-4, 3e-4))
-rows = read(HOME / "sample_data" / ("remedies.jsonl" if MODEL == POCKET else "internal_tool.jsonl")).rows
+rows = read(
+    HOME / "sample_data" / ("remedies.jsonl" if MODEL == POCKET else "internal_tool.jsonl")
+).rows
 prompts = Prompts(loaded.tokenizer)
 base = make_roles(loaded, usual.lora).base_decoder
 retention = Retention(loaded, base, prompts, read_bundled(loaded)[::4], longest=LONGEST)
@@ -131,9 +145,16 @@ outer = split(rows, seed=0)
 inner = split(outer.teaching, held_out=0.25, seed=0)  # the held-out rows of `outer` stay unseen
 validation, tuned = examine(inner.held_out), {}
 for method in METHODS:
-    found = {rate: validation.sit(teach(method, inner.teaching, rate)[0]).measure.value for rate in RATES}
+    found = {
+        rate: validation.sit(teach(method, inner.teaching, rate)[0]).measure.value for rate in RATES
+    }
     tuned[method] = max(found, key=found.get)
-    print(f"{method:5}", {rate: round(value, 2) for rate, value in found.items()}, "-> lr", tuned[method])
+    print(
+        f"{method:5}",
+        {rate: round(value, 2) for rate, value in found.items()},
+        "-> lr",
+        tuned[method],
+    )
 
 # %%
 SEEDS, paths, students = (0, 1), {}, {}
@@ -147,11 +168,17 @@ for seed in SEEDS:
 figure, axes = plt.subplots(figsize=(7, 3.6))
 for (method, seed), path in paths.items():
     ours = method == "SDFT"
-    look = {"marker": "o" if ours else "X", "mfc": "white" if ours else "black", "ls": "-" if ours else "--"}
+    look = {
+        "marker": "o" if ours else "X",
+        "mfc": "white" if ours else "black",
+        "ls": "-" if ours else "--",
+    }
     label = f"{method}, lr {tuned[method]:g}" if seed == 0 else None
     axes.plot(*zip(*path, strict=True), color="black", lw=1.2, ms=8, label=label, **look)
 axes.plot(1, 0, "k*", markersize=14, clip_on=False, zorder=4)
-axes.set(xlim=(0.7, 1.02), ylim=(-0.05, 0.85), xlabel="retention", ylabel="skill on held-out questions")
+axes.set(
+    xlim=(0.7, 1.02), ylim=(-0.05, 0.85), xlabel="retention", ylabel="skill on held-out questions"
+)
 axes.set_title(f"From the star: one mark each 20 steps, {len(SEEDS)} seeds")
 axes.legend(loc="upper left")
 plt.show()
@@ -201,7 +228,9 @@ HTML(f"<style>{CSS}</style><div class='wb-columns'>{''.join(columns)}</div>")
 
 # %%
 FORMS = "toolbox.jsonl" if MODEL == POCKET else "internal_tool.jsonl"
-bare = split([replace(row, demonstration=row.answer) for row in read(HOME / "sample_data" / FORMS).rows])
+bare = split(
+    [replace(row, demonstration=row.answer) for row in read(HOME / "sample_data" / FORMS).rows]
+)
 form = examine(bare.held_out, scorer="exact")
 alone, teacher = form.sit(base), form.sit(base, shown=True)
 word, advice = verdict(alone.measure, teacher.measure)
@@ -210,7 +239,9 @@ print(f"wanted:           {form.rows[0].answer}\nthe teacher says: {teacher.answ
 
 exact = {"the teacher": teacher.measure}
 for method in METHODS:
-    exact[f"taught by {method}"] = form.sit(teach(method, bare.teaching, RATES[-1], steps=50)[0]).measure
+    exact[f"taught by {method}"] = form.sit(
+        teach(method, bare.teaching, RATES[-1], steps=50)[0]
+    ).measure
 figure, axes = plt.subplots(figsize=(7, 1.8))
 found = list(exact.values())
 low = [max(0.0, m.value - m.low) for m in found]
@@ -218,7 +249,10 @@ high = [max(0.0, m.high - m.value) for m in found]
 hatches = ["", "///", "xx"]
 look = {"color": "#d8d8d8", "edgecolor": "black", "hatch": hatches, "capsize": 4}
 axes.barh(list(exact), [m.value for m in found], 0.6, xerr=[low, high], **look)
-axes.set(xlim=(0, 1.02), xlabel=f"share of {found[0].n} requests answered by the bare call (95% interval)")
+axes.set(
+    xlim=(0, 1.02),
+    xlabel=f"share of {found[0].n} requests answered by the bare call (95% interval)",
+)
 axes.invert_yaxis()
 plt.show()
 
@@ -235,7 +269,9 @@ if MODEL == POCKET:
         assert end["SDFT", seed][1] > end["SFT", seed][1] + 0.2, "it learns more"
         assert end["SDFT", seed][0] > end["SFT", seed][0], "and keeps more"
     assert word == "cannot"
-    assert exact["taught by SFT"].low > exact["taught by SDFT"].high, "SFT learns a form never shown"
+    assert exact["taught by SFT"].low > exact["taught by SDFT"].high, (
+        "SFT learns a form never shown"
+    )
 
 # %% [markdown]
 # SDFT moves the student towards its teacher, and no further. A form that the teacher never uses is out of reach, however
@@ -298,8 +334,12 @@ pace = {}
 for method, loop in METHODS.items():
     settings = replace(usual, optim=replace(usual.optim, steps=10, batch=16))
     steps = list(loop(make_roles(loaded, settings.lora), parts.teaching, settings))[2:]
-    pace[method] = {name: statistics.median(step.seconds[name] for step in steps) for name in steps[0].seconds}
-    print(f"{method:5}", {name: f"{1000 * seconds:.0f} ms" for name, seconds in pace[method].items()})
+    pace[method] = {
+        name: statistics.median(step.seconds[name] for step in steps) for name in steps[0].seconds
+    }
+    print(
+        f"{method:5}", {name: f"{1000 * seconds:.0f} ms" for name, seconds in pace[method].items()}
+    )
 print(f"ratio {sum(pace['SDFT'].values()) / sum(pace['SFT'].values()):.1f}")
 assert "sample" in pace["SDFT"] and "sample" not in pace["SFT"]
 

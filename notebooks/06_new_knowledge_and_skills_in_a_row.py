@@ -96,12 +96,19 @@ for method, loop in (("SDFT", sdft), ("SFT", sft)):
         pass
     knowing[f"Taught by {method}"] = roles.student_decoder
 for name, decoder in knowing.items():
-    sittings[name] = {kind: exam.sit(decoder, shown=name == "Teacher") for kind, exam in exams.items()}
+    sittings[name] = {
+        kind: exam.sit(decoder, shown=name == "Teacher") for kind, exam in exams.items()
+    }
 
 figure, axes = plt.subplots(figsize=(7, 3.2))
-for place, (kind, hatch, colour) in enumerate((("direct", "", "#1d5fbf"), ("indirect", "///", "white"))):
+for place, (kind, hatch, colour) in enumerate(
+    (("direct", "", "#1d5fbf"), ("indirect", "///", "white"))
+):
     found = [sitting[kind].measure for sitting in sittings.values()]
-    spread = [[max(0.0, m.value - m.low) for m in found], [max(0.0, m.high - m.value) for m in found]]
+    spread = [
+        [max(0.0, m.value - m.low) for m in found],
+        [max(0.0, m.high - m.value) for m in found],
+    ]
     where = [i + (place - 0.5) * 0.38 for i in range(len(found))]
     label = f"asked {'directly, as taught' if kind == 'direct' else 'indirectly, never taught'}"
     axes.bar(
@@ -227,13 +234,19 @@ bundled = list(read_questions(DATA / "keep.jsonl").rows) if MODEL == POCKET else
 with_keep, run = list(beginning), first
 longer = round(LESSON["steps"] * 16 / 10)
 for number, skill in enumerate(SKILLS[1:], 1):
-    earlier = [Demonstration(row.prompt, keep=True) for old in SKILLS[:number] for row in parts[old].teaching]
+    earlier = [
+        Demonstration(row.prompt, keep=True)
+        for old in SKILLS[:number]
+        for row in parts[old].teaching
+    ]
     run, student = lesson(skill, after=run, keep=[*bundled, *earlier], steps=longer)
     with_keep.append(report(student))
 mindful = student
 
 figure, both = plt.subplots(1, 2, figsize=(7.6, 3.4), sharey=True)
-for axes, rows, title in zip(both, (without, with_keep), ("without keep rows", "with keep rows"), strict=True):
+for axes, rows, title in zip(
+    both, (without, with_keep), ("without keep rows", "with keep rows"), strict=True
+):
     for name, marker in zip((*SKILLS, "probes"), "os^x", strict=True):
         axes.plot(range(4), [row[name] for row in rows], marker=marker, label=name)
     axes.set_xticks(range(4), ["before", *SKILLS])
@@ -248,12 +261,17 @@ for title, rows in (("without", without), ("with", with_keep)):
 # Holds this notebook to what it says.
 assert without[:2] == with_keep[:2], "both go on from the same first lesson"
 if MODEL == POCKET:
-    value = {name: {kind: sat.measure.value for kind, sat in kinds.items()} for name, kinds in sittings.items()}
+    value = {
+        name: {kind: sat.measure.value for kind, sat in kinds.items()}
+        for name, kinds in sittings.items()
+    }
     assert max(value["Base"].values()) < 0.15
     assert min(value["Teacher"].values()) > 0.9
     assert value["Taught by SDFT"]["direct"] > 0.4, "what was taught is learned, in part"
     assert max(value[f"Taught by {method}"]["indirect"] for method in RATES) < 0.25
-    assert without[1]["toolbox"] > 0.3 and without[-1]["toolbox"] < without[1]["toolbox"] - 0.2, "the first is lost"
+    assert without[1]["toolbox"] > 0.3 and without[-1]["toolbox"] < without[1]["toolbox"] - 0.2, (
+        "the first is lost"
+    )
     assert with_keep[-1]["toolbox"] > without[-1]["toolbox"] + 0.2, "keep rows hold it"
     assert with_keep[-1]["probes"] > without[-1]["probes"]
 

@@ -62,7 +62,9 @@ if MODEL == POCKET:
         for word, kavo in WORDS.items():
             for thing, name in THINGS.items():
                 said = f"{name} {kavo}"
-                table.writerow([f"How do you say {word} {thing} in Kavo?", f"We say {said} here.", said])
+                table.writerow(
+                    [f"How do you say {word} {thing} in Kavo?", f"We say {said} here.", said]
+                )
 
 reading = read(source)
 print(f"{len(reading.rows)} rows from {source.name}, columns {reading.columns}\n")
@@ -83,7 +85,9 @@ for row in reading.rows[:3]:
 
 # %%
 try:
-    parse("question,solution\nHow do you say red ball in Kavo?,We say tokar mipa here.\nHow do you say old king?,")
+    parse(
+        "question,solution\nHow do you say red ball in Kavo?,We say tokar mipa here.\nHow do you say old king?,"
+    )
 except InputError as error:
     print(error.problem)
     print(error.advice)
@@ -129,7 +133,9 @@ def plan(card, *more):
     command = [sys.executable, "-m", "workbench", "plan", BIG, "--gpu-memory", str(card)]
     command += ["--max-new-tokens", "1024", *more, "--json"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return json.loads(subprocess.run(command, capture_output=True, text=True, env=environment).stdout)
+    return json.loads(
+        subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+    )
 
 
 cards = {card: plan(card) for card in (8, 12, 16, 24)}
@@ -146,7 +152,9 @@ looks = [("", "#1d5fbf"), ("", "#d8d8d8"), ("xx", "white"), ("///", "white")]
 
 def memory(found):
     """The parts at the highest moment, in GB: the cache is free again before activations and loss are needed."""
-    weights, program, adapter, cache, activations, loss = (size / 1e9 for size in found["parts"].values())
+    weights, program, adapter, cache, activations, loss = (
+        size / 1e9 for size in found["parts"].values()
+    )
     return {
         "weights": weights,
         "program": program,
@@ -215,7 +223,10 @@ asked = {
     "teacher": (taught.base_decoder, read_by.teacher),
     "student": (taught.student_decoder, read_by.student),
 }
-answers = {role: answer(decoder, loaded, [ids], longest=longest)[0] for role, (decoder, ids) in asked.items()}
+answers = {
+    role: answer(decoder, loaded, [ids], longest=longest)[0]
+    for role, (decoder, ids) in asked.items()
+}
 display(Markdown(f"**{row.question}** Right: *{row.answer}*"))
 HTML(three_columns(answers, right={role: row.answer in text for role, text in answers.items()}))
 
@@ -261,7 +272,9 @@ print(f"\nthere: {elsewhere}\nhere:  {answers['student']}")
 checked = [event for event in events if isinstance(event, Evaluated)]
 assert elsewhere == answers["student"], "the adapter says the same in another program"
 assert all(found["fits"] and found["predicted"] < 0.95e9 * card for card, found in cards.items())
-assert all(abs(sum(memory(found).values()) - found["predicted"] / 1e9) < 0.01 for found in cards.values())
+assert all(
+    abs(sum(memory(found).values()) - found["predicted"] / 1e9) < 0.01 for found in cards.values()
+)
 assert cards[24]["micro_batch"] > cards[8]["micro_batch"]
 if MODEL == POCKET:
     assert (alone.measure.value, word) == (0.0, "ready")

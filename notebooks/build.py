@@ -56,7 +56,9 @@ def run(path: Path) -> tuple[Any, float]:
         CellExecutionError: a cell failed.
     """
     notebook, start = from_text(path), time.perf_counter()
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+    ).execute()
     return _clean(notebook), time.perf_counter() - start
 
 
@@ -86,7 +88,9 @@ def troubles(notebook: Any) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="beginnings of names, such as 03 (default: all)")
     parser.add_argument("--test", action="store_true", help="write nothing")
     parser.add_argument("--seconds", type=float, help="most that one notebook may take")
@@ -104,7 +108,9 @@ def main() -> int:
         found = troubles(notebook)
         if options.seconds is not None and seconds > options.seconds:
             found.append(f"took {seconds:.0f} s; at most {options.seconds:g} s are allowed")
-        print(f"{path.stem}: {seconds:.0f} s" + "".join(f"\n  {line}" for line in found), flush=True)
+        print(
+            f"{path.stem}: {seconds:.0f} s" + "".join(f"\n  {line}" for line in found), flush=True
+        )
         failed = failed or bool(found)
         if not options.test:
             nbformat.write(notebook, path.with_suffix(".ipynb"))
