@@ -102,7 +102,13 @@ def disturbance(roles: Roles, rows: Sequence[Demonstration]) -> list[float]:
     prompts, loaded = Prompts(roles.loaded.tokenizer), roles.loaded
     asked = [prompts.tokenise(row).student for row in rows]
     answers = sample(
-        roles.student_decoder, asked, end=loaded.end, pad=loaded.pad, longest=32, choice=Choice(temperature=0)
+        roles.student_decoder,
+        asked,
+        end=loaded.end,
+        pad=loaded.pad,
+        longest=32,
+        choice=Choice(temperature=0),
+        device=loaded.device,
     )
     base = Scorer(roles.base_decoder, pad=loaded.pad).logits(asked, answers)
     per_token = token_divergence(completion_logits(roles, answers), base)

@@ -40,6 +40,7 @@ def teacher_answers(roles: Roles, rows: Sequence[PromptTokens], settings: Settin
         longest=chosen.max_new_tokens,
         seed=settings.optim.seed,
         choice=Choice(chosen.temperature, chosen.top_p, chosen.top_k),
+        device=roles.loaded.device,
     )
     return {row.teacher: ids for row, ids in zip(rows, answers.lists(), strict=True)}
 
@@ -53,15 +54,15 @@ def offline(
 ) -> Iterator[int]:
     """Teach `roles.student` from the teacher's samples; yields the number of each step taken."""
     plan = make_plan(roles, demonstrations, (), settings)
-    pad = roles.loaded.pad
+    pad, device = roles.loaded.pad, roles.loaded.device
     frozen = [row.teacher for row in plan.teaching]
     teacher = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=frozen)
     said = teacher_answers(roles, plan.teaching, settings)
     state = TrainingState.begin(roles, settings)
     while state.step < settings.optim.steps:
         rows = plan.batch(state.step)
-        prompt_ids, prompt_mask = pad_left([row.student for row in rows], pad)
-        ids, mask = pad_right([said[row.teacher] for row in rows], pad)
+        prompt_ids, prompt_mask = pad_left([row.student for row in rows], pad, device)
+        ids, mask = pad_right([said[row.teacher] for row in rows], pad, device)
         answers = Completions(prompt_ids, prompt_mask, ids, mask)
         student = completion_predictions(roles, answers)
         if follow == "distil":

@@ -26,7 +26,7 @@ def chat(tokenizer, text):
 
 def logits_of(model, prompt, answer):
     """Logits [T, V] of each token of `answer` after `prompt`."""
-    ids = torch.tensor([prompt + answer])
+    ids = torch.tensor([prompt + answer], device=model.device)
     return model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
 
 
@@ -34,7 +34,8 @@ def sample(model, prompt, end, uniform):
     """One answer, token by token: where does the running sum of probabilities pass a uniform number?"""
     answer = []
     for u in uniform:
-        p = model(input_ids=torch.tensor([prompt + answer])).logits[0, -1].softmax(-1).double().cumsum(-1)
+        ids = torch.tensor([prompt + answer], device=model.device)
+        p = model(input_ids=ids).logits[0, -1].softmax(-1).double().cumsum(-1)
         token = int(torch.searchsorted(p, u.double() * p[-1], right=True))
         answer.append(min(token, len(p) - 1))
         if answer[-1] == end:
