@@ -45,7 +45,6 @@ from workbench.training.scorer import Scorer
 
 USUAL: dict[str, Any] = {name: value for values in GOING_ON.values() for name, value in values.items()}
 TRIAL_STEPS = 100
-KEPT = Path(__file__).parent / "results" / "keep_rows.jsonl"
 VARIANTS: dict[str, dict[str, Any]] = {
     "no keep rows": {"keep": "none"},
     "generic keep rows only": {"keep": "generic"},
@@ -127,10 +126,9 @@ def perform(task: Sequence[str], model: str, adapters: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, seeds=1)
+    parser = arguments(__doc__, seeds=1, kept="keep_rows.jsonl")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, metavar="VARIANT", help="some of the variants")
     parser.add_argument("--model", default=POCKET, help="folder of another pocket model")
-    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
     parser.add_argument("--adapters", type=Path, help="folder of the first lessons, which are made anew by default")
     options = parser.parse_args()
     if options.task:

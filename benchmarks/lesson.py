@@ -24,7 +24,6 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,7 +48,6 @@ from workbench.settings import own_defaults
 SFT_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
 SFT_STEPS = (200, 500)
 SFT_TARGETS = ("gate_proj,up_proj", "all-linear")
-KEPT = Path(__file__).parent / "results" / "lesson.jsonl"
 
 
 def tuning_run(rate: float, steps: int, targets: str) -> dict[str, Any]:
@@ -101,8 +99,7 @@ def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, seeds=5)
-    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
+    parser = arguments(__doc__, seeds=5, kept="lesson.jsonl")
     parser.add_argument("--sequence-seeds", type=int, help="of the two languages in a row (default: as --seeds)")
     options = parser.parse_args()
     if options.task:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from offline import offline
-from teaching import DATA, as_keep, data, settings
+from teaching import DATA, as_keep, data, pocket_probes, settings
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench import (
@@ -34,7 +34,6 @@ from workbench import (
     load,
     make_roles,
     read,
-    read_bundled,
     sdft,
     sft,
     split,
@@ -106,7 +105,7 @@ def share_on(decoder: Any, loaded: LoadedModel, rows: Sequence[Demonstration], s
 def known_probes(model: str) -> list[Demonstration]:
     """The probes that this model answers right before anything is taught."""
     loaded = load(model)
-    probes = read_bundled(load(POCKET))
+    probes = pocket_probes()
     hits = hits_of(decoder_for(loaded.model), loaded, probes)
     return [row for row, hit in zip(probes, hits, strict=True) if hit]
 

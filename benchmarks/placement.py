@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from teaching import arguments, data, in_processes, machine, say, settings, teac
 from workbench import POCKET, load, sdft
 from workbench.settings import own_defaults
 
-KEPT = Path(__file__).parent / "results" / "placement.jsonl"
 NARROW: dict[str, Any] = {"rank": 16, "alpha": 32}
 VARIANTS: dict[str, dict[str, Any]] = {
     "gate and up, rank 32 (the default)": {},
@@ -46,8 +44,7 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, seeds=1)
-    parser.add_argument("--results", type=Path, default=KEPT, help="file of the finished tasks")
+    parser = arguments(__doc__, seeds=1, kept="placement.jsonl")
     options = parser.parse_args()
     if options.task:
         print("\n" + json.dumps(perform(options.task)))

@@ -37,14 +37,15 @@ from workbench import (
     load,
     make_roles,
     read,
-    read_bundled,
     read_questions,
     split,
 )
 from workbench.adapters import merge_adapter, save_adapter
+from workbench.evaluation import bundled_probes
 from workbench.runs.session import versions
 
 DATA = Path(__file__).parent.parent / "sample_data"
+RESULTS = Path(__file__).parent / "results"
 Method = Callable[..., Iterator[Step]]
 
 
@@ -100,6 +101,11 @@ def generic_keep() -> list[Demonstration]:
     return list(read_questions(DATA / "keep.jsonl").rows)
 
 
+def pocket_probes() -> list[Demonstration]:
+    """The probes of a pocket model of any size."""
+    return list(read_questions(bundled_probes(is_pocket=True), need_answer=True).rows)
+
+
 def as_keep(rows: Sequence[Demonstration]) -> list[Demonstration]:
     """The questions of these rows, whose answers should stay as they are."""
     return [Demonstration(row.prompt, keep=True) for row in rows]
@@ -131,7 +137,7 @@ def measured(
     prompts = Prompts(loaded.tokenizer)
     exam = Exam(loaded, prompts, held_out, longest=longest)
     original = decoder_for(load(model).model)
-    retention = Retention(loaded, original, prompts, read_bundled(load(POCKET)), longest=longest)
+    retention = Retention(loaded, original, prompts, pocket_probes(), longest=longest)
     now = retention.exam.sit(roles.student_decoder)
     known = [
         (row, hit) for row, was, hit in zip(retention.exam.rows, retention.base.hits, now.hits, strict=True) if was
@@ -209,13 +215,15 @@ def in_processes(
         return list(pool.map(run, tasks))
 
 
-def arguments(doc: str | None, seeds: int) -> argparse.ArgumentParser:
-    """The flags that these benchmarks share."""
+def arguments(doc: str | None, seeds: int, kept: str | None = None) -> argparse.ArgumentParser:
+    """The flags that these benchmarks share; `kept` names the file of results that finished tasks are kept in."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--task", nargs="+", help=argparse.SUPPRESS)
+    if kept is not None:
+        parser.add_argument("--results", type=Path, default=RESULTS / kept, help="file of the finished tasks")
     return parser
 
 
