@@ -84,7 +84,7 @@ def in_memory(
     step: Callable[[Attempt], Step],
     work: Execution,
     answers: int,
-    should_stop: Callable[[], bool] = bool,
+    should_stop: Callable[[], bool],
     *,
     samples: bool,
 ) -> tuple[Step, Execution]:
