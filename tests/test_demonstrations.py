@@ -166,7 +166,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("nul.jsonl", b'{"prompt": "a\\u0000", "response": "b"}', "has a NUL character"),
     ("half.jsonl", b'{"prompt": "\\ud800", "response": "b"}', "half of a surrogate pair"),
     ("uneven.csv", b"prompt,response\na,b\nc\n", "row 3 has 1 cell; the header has 2"),
-    ("quote.csv", b'prompt,response\n"a,b\n', "row 2: unexpected end of data"),
+    ("quote.csv", b'prompt,response\n"a,b\n', "row 2 cannot be read: unexpected end of data"),
     ("twice.csv", b"prompt,prompt\na,b\n", "two columns called 'prompt'"),
     ("zip.xlsx", b"PK\x03\x04 not a workbook", "is not an Excel workbook"),
     ("junk.parquet", b"PAR1 junk", "is not a readable .parquet file"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
+from workbench.demonstrations.lenient import mended
 
 PAGE = 50
 """Rows in the table at a time: what a browser takes in its stride, and what is sent at each change."""
@@ -78,7 +79,7 @@ def value_of(name: str, text: str) -> Any:
 
 
 def changed(row: Row, values: Mapping[str, str]) -> Row:
-    """A row with what was entered for some fields in place of what it held."""
+    """A row with what was entered for some fields in place of what it held; an unread line is read again."""
     made = dict(row)
     for name, text in values.items():
         value = value_of(name, text)
@@ -86,7 +87,7 @@ def changed(row: Row, values: Mapping[str, str]) -> Row:
             made.pop(name, None)
         else:
             made[name] = value
-    return made
+    return made if made.get("prompt") == row.get("prompt") else mended(made)
 
 
 def take(draft: Draft, table: Sequence[Sequence[Any]]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workbench.demonstrations.table import Table, kind_of
+from workbench.demonstrations.table import Table, Unread, kind_of
 from workbench.errors import InputError
 
 
@@ -13,15 +13,27 @@ def json_lines(text: str, name: str) -> Table:
     """One JSON object a line; a whole list in a file called .jsonl is read as what it is."""
     if text.lstrip().startswith("[") and isinstance(_or_none(text), list):
         return json_rows(text, name)
-    rows, numbers = [], []
+    rows, numbers, unread = [], [], []
     # Not splitlines: it would also break at U+2028, which may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            rows.append(_json_object(line, f"{name}, line {number}"))
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            advice = "Each line must be one JSON object, {...}."
+            # "line 1 column 38 (char 37)" would be of this line, not of the text.
+            at = f"{error.msg} (character {error.colno})" if isinstance(error, json.JSONDecodeError) else error
+            unread.append(Unread(number, line.strip(), f"is not JSON: {at}", advice))
+            continue
+        if isinstance(value, dict):
+            rows.append(value)
             numbers.append(number)
-    if not rows:
+        else:
+            unread.append(_no_object(number, line.strip(), value, "a JSON object"))
+    if not rows and not unread:
         raise InputError(f"{name} has no rows.", "Put one JSON object on each line.")
-    return Table(name, rows, numbers, "line")
+    return Table(name, rows, numbers, "line", unread=tuple(unread))
 
 
 def json_rows(text: str, name: str) -> Table:
@@ -39,10 +51,13 @@ def json_rows(text: str, name: str) -> Table:
         raise InputError(f"{name} holds {kind_of(value)}, not a list.", 'Write a list of rows: [{"prompt": ...}, ...].')
     if not value:
         raise InputError(f"{name} has 0 rows.", "Add at least two rows.")
-    for number, row in enumerate(value, start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{name}, row {number} is {kind_of(row)}, not an object.", 'Write {"prompt": ..., ...}.')
-    return Table(name, value, list(range(1, len(value) + 1)), notes=notes)
+    rows = {number: row for number, row in enumerate(value, start=1) if isinstance(row, dict)}
+    unread = tuple(
+        _no_object(number, json.dumps(row, ensure_ascii=False), row, "an object")
+        for number, row in enumerate(value, start=1)
+        if number not in rows
+    )
+    return Table(name, list(rows.values()), list(rows), notes=notes, unread=unread)
 
 
 def _rows_in(value: dict[str, Any], name: str) -> tuple[Any, tuple[str, ...]]:
@@ -63,14 +78,8 @@ def _rows_in(value: dict[str, Any], name: str) -> tuple[Any, tuple[str, ...]]:
     return value, ()
 
 
-def _json_object(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}.", "Each line must be one JSON object, {...}.") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where} is not a JSON object but {kind_of(value)}.", 'Write it as {"prompt": ..., ...}.')
-    return value
+def _no_object(number: int, text: str, value: Any, wanted: str) -> Unread:
+    return Unread(number, text, f"is not {wanted} but {kind_of(value)}", 'Write it as {"prompt": ..., ...}.')
 
 
 def _or_none(text: str) -> Any:

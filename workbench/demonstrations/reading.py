@@ -56,6 +56,7 @@ def read_questions(path: Path | str, need_answer: bool = False) -> Reading:
 
 
 def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading:
+    table.refuse_unread()
     chosen, notes = choose(table, columns, need)
     rows: list[Demonstration] = []
     problems: list[str] = []

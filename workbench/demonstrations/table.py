@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.errors import InputError
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A line that is no row: it is not JSON, say, or has other cells than the header.
+
+    Attributes:
+        number: where it stands, as `Table.numbers`.
+        text: the line itself, so that nothing of it is lost.
+        problem: what is wrong with it, said of the line: "is not JSON: ...".
+        advice: what to do about it in the file.
+        cells: what it holds all the same; None where that cannot be told.
+    """
+
+    number: int
+    text: str
+    problem: str
+    advice: str
+    cells: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells. `numbers[i]` is where row i stands: a line of the file, or a row of the sheet.
 
-    `notes` are plain sentences about what was guessed on the way here.
+    `notes` are plain sentences about what was guessed on the way here. `unread` are the lines that are no rows: who
+    wants the file whole asks `refuse_unread`, who shows a person the rows shows these among them.
+
+    Raises:
+        InputError: there are only lines that are no rows.
     """
 
     source: str
@@ -21,6 +44,16 @@ class Table:
     numbers: list[int]
     unit: str = "row"
     notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            self.refuse_unread()
+
+    def refuse_unread(self) -> None:
+        """Raise InputError about the first line that is no row, if there is one."""
+        for line in self.unread:
+            raise InputError(f"{self.source}, {self.unit} {line.number} {line.problem}.", line.advice)
 
     @property
     def columns(self) -> list[str]:
@@ -46,6 +79,11 @@ def named_columns(header: Sequence[str], rows: Sequence[Sequence[Any]], name: st
             raise InputError(f"{name} has two columns called {called!r}.", "Give every column a name of its own.")
         columns[called] = place
     return columns
+
+
+def cells_unlike(cells: Sequence[str], header: int) -> str:
+    """What is wrong with a line that has other cells than the header, which has `header`."""
+    return f"has {len(cells)} {'cell' if len(cells) == 1 else 'cells'}; the header has {header}"
 
 
 def kind_of(value: Any) -> str:

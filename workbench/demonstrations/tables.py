@@ -5,10 +5,13 @@ pandas reads the binary formats; text is read here, since its errors must name a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from workbench.demonstrations.binary import parquet, workbook
 from workbench.demonstrations.bundled import bundled, bundled_sets
+from workbench.demonstrations.columns import known_names
 from workbench.demonstrations.nested import json_lines, json_rows
 from workbench.demonstrations.separated import ARROWS, arrows, copied_pairs, headed_by, separated
 from workbench.demonstrations.table import Table
@@ -101,6 +104,8 @@ def decode(content: bytes, name: str) -> str:
 def pasted(text: str, name: str = "the pasted text", headed: bool = False) -> Table:
     """JSON lines, a JSON list, a table of Markdown, questions and answers after `Q:` and `A:`, lines of
     `question => answer`, or cells copied from a sheet with or without a header.
+
+    The first line says which; where it says nothing, most of the lines do.
     """
     stripped = text.strip()
     if not stripped:
@@ -109,11 +114,16 @@ def pasted(text: str, name: str = "the pasted text", headed: bool = False) -> Ta
         return json_rows(text, name)
     if stripped[0] == "{":
         return json_rows(text, name) if stripped.splitlines()[0] == "{" else json_lines(text, name)
+    lines = [line.strip() for line in stripped.splitlines() if line.strip()]
+    if _most(line.startswith("{") and line.endswith("}") for line in lines):
+        return json_lines(text, name)  # the first line is amiss, or says something about the others
     if written := markdown(text, name) or turns(text, name):
         return written
-    first = stripped.splitlines()[0]
+    first = lines[0]
     # A cell of a sheet may hold "->"; "=>" is what is asked for, so it comes before anything else.
     arrow = next((arrow for arrow in ARROWS if arrow in first), None)
+    if arrow is None and _most(ARROWS[0] in line for line in lines) and not known_names(re.split("[,;\t]", first)):
+        arrow = ARROWS[0]
     if arrow and (arrow == ARROWS[0] or "\t" not in first):
         return arrows(text, arrow, name)
     separator = headed_by(text)
@@ -124,3 +134,9 @@ def pasted(text: str, name: str = "the pasted text", headed: bool = False) -> Ta
         f"{name} is neither JSON lines, nor a table, nor lines of question => answer; it begins with {first[:60]!r}.",
         "Write one row a line, for example: How do you say red ball? => mipa tolu",
     )
+
+
+def _most(held: Iterable[bool]) -> bool:
+    """Whether more than half of these are so."""
+    said = list(held)
+    return sum(said) * 2 > len(said)
