@@ -13,6 +13,8 @@ import pytest
 from workbench.app import check, intake
 from workbench.app.desk import Cursor, Desk
 from workbench.errors import InputError, WorkbenchError
+from workbench.evaluation import verdict
+from workbench.events import Measure
 from workbench.worker import Call, Worker
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
@@ -83,8 +85,12 @@ def test_a_poor_verdict_says_what_to_do(desk: Desk, word: str, help_: str) -> No
     desk.drafts.set_check(result(word, 0.1, 0.2))
     html = check.verdict_html(desk)
     assert any(part in html for part in help_.split("|")) and f"verdict-{word}" in html
-    desk.drafts.set_check(result("weak", 1.0, 1.0))
-    assert "What helps" not in check.verdict_html(desk), "the model knows it already, whatever the examples say"
+    for base, told in ((1.0, False), (0.7, False), (0.69, True)):
+        # The teacher may be better yet: what decides is what the verdict goes by.
+        found = verdict(Measure(base, 50, base - 0.1, base), Measure(1.0, 50, 0.9, 1.0))
+        desk.drafts.set_check({**result("weak", base, 1.0), "advice": found[1]})
+        assert ("What helps" in check.verdict_html(desk)) is told, "help with examples that the model knows already"
+        assert ("can do most of this already" in check.verdict_html(desk)) is not told
 
 
 def test_the_time_of_teaching_follows_the_settings(desk: Desk) -> None:

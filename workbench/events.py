@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+_GOOD = 0.7
+
 
 @dataclass(frozen=True, slots=True)
 class TokenChoices:
@@ -101,6 +103,11 @@ class Measure:
     n: int
     low: float
     high: float
+
+    @property
+    def good(self) -> bool:
+        """Whether a teacher that is right so often can teach, and a base needs no teaching."""
+        return self.value >= _GOOD
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,10 +143,11 @@ def verdict_html(desk: Desk) -> str:
             '<div class="verdict verdict-old"><h2>Check again.</h2><p>The examples or settings have changed since the '
             f"last check, which said: {shown(str(found.get('advice', '')), 2000)}</p></div>"
         )
-    base, teacher = _measure(found.get("base")), _measure(found.get("teacher"))
+    base = _measure(found.get("base"))
     # What the model can do already is no matter of its examples.
-    known = word == "weak" and base is not None and teacher is not None and base.value >= teacher.value
-    help_ = "" if known else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
+    help_ = (
+        "" if base is not None and base.good else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
+    )
     return (
         f'<div class="verdict verdict-{escape(word)}"><h2>{escape(title.get(word, "Checked."))}</h2>'
         f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}</div>"

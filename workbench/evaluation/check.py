@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from workbench.events import Measure
 
-GOOD = 0.7
-"""From this share on, a teacher is good enough and a base needs no teaching."""
-
 POOR = 0.3
 """Below this share a teacher cannot teach."""
 
@@ -40,7 +37,7 @@ def _judged(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
             "see whether it helps."
         )
     seen = f"{_count(teacher)} of {teacher.n} questions with the example, {_count(base)} of {base.n} without"
-    if base.value >= GOOD:
+    if base.good:
         return "weak", (
             f"The model can do most of this already: {seen}. There is little to teach; choose harder questions."
         )
@@ -50,7 +47,7 @@ def _judged(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
             "Try a stronger model, clearer demonstrations, or a longest answer that leaves room for it; for a "
             "behaviour the model never shows, teach by SFT."
         )
-    if teacher.value < GOOD:
+    if not teacher.good:
         return "weak", (
             f"The model does this only partly when shown how: {seen}. The student will hardly do better than its "
             "teacher. Look at the demonstrations of the questions it missed."
