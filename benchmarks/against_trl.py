@@ -22,8 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+Seconds = dict[str, float]
 
 ROWS = Path(__file__).parent.parent / "sample_data" / "zorbic.jsonl"
 MODEL = "pocket"  # gpu.py puts another model, other rows and other lengths in their places
@@ -42,8 +45,18 @@ PROGRAMS = {
 }
 
 
-def measure_ours(method: str, rollouts: int, steps: int) -> dict[str, list[float]]:
-    """Seconds of each step and phase of our loop."""
+def quietly(step: int, seconds: Seconds) -> None:
+    """What is done about a step by default."""
+
+
+def measure_ours(
+    method: str, rollouts: int, steps: int, told: Callable[[int, Seconds], None] = quietly
+) -> dict[str, list[float]]:
+    """Seconds of each step and phase of our loop.
+
+    Args:
+        told: called after each step, those of the warm-up too, with its number and its seconds.
+    """
     from dataclasses import replace
 
     from workbench import Demonstration, Settings, load, make_roles, read, sdft, sft
@@ -70,12 +83,12 @@ def measure_ours(method: str, rollouts: int, steps: int) -> dict[str, list[float
     times: dict[str, list[float]] = {"step": []}
     start = time.perf_counter()
     for event in (sdft if method == "ours" else sft)(roles, rows, settings, **EXECUTION):
-        now = time.perf_counter()
+        took = {"step": time.perf_counter() - start, **event.seconds}
         if event.step > WARM_UP:
-            times["step"].append(now - start)
-            for phase, seconds in event.seconds.items():
+            for phase, seconds in took.items():
                 times.setdefault(phase, []).append(seconds)
         assert event.tokens == BATCH * LENGTH, event.tokens
+        told(event.step, took)
         start = time.perf_counter()
     return times
 
@@ -91,8 +104,10 @@ def _of_length(tokenizer: Any, text: str) -> str:
     raise ValueError(text)
 
 
-def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[float]]:
-    """Seconds of each step and phase of TRL's trainer."""
+def measure_trl(
+    rollouts: int, steps: int, defaults: bool, told: Callable[[int, Seconds], None] = quietly
+) -> dict[str, list[float]]:
+    """Seconds of each step and phase of TRL's trainer; `told` as for ours."""
     os.environ.update(CI="1", HF_HUB_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")
     import torch
     from datasets import Dataset
@@ -107,6 +122,7 @@ def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[flo
         {"prompt": [{"role": "user", "content": r.prompt}], "privileged_context": r.demonstration}
         for r in read(ROWS).rows
     ]
+    gpu = torch.cuda.is_available()
     arguments: dict[str, Any] = {
         "per_device_train_batch_size": BATCH,
         "gradient_accumulation_steps": 1,
@@ -116,8 +132,9 @@ def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[flo
         "max_completion_length": LENGTH,
         "generation_kwargs": {"min_new_tokens": LENGTH},
         "teacher_prompt_template": PAPER_TEMPLATE.replace("{demonstration}", "{privileged_context}"),
-        "use_cpu": not torch.cuda.is_available(),
-        "bf16": torch.cuda.is_available(),
+        "use_cpu": not gpu,
+        "bf16": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
+        "fp16": gpu and not torch.cuda.is_bf16_supported(including_emulation=False),
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -141,15 +158,14 @@ def measure_trl(rollouts: int, steps: int, defaults: bool) -> dict[str, list[flo
         last = 0.0
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            now = time.perf_counter()
+            whole = time.perf_counter() - self.last
+            took = {"step": whole, **phases, "rest": whole - sum(phases.values())}
             if state.global_step > WARM_UP:
-                whole = now - self.last
-                times["step"].append(whole)
-                times["sample"].append(phases["sample"])
-                times["forward"].append(phases["forward"])
-                times["rest"].append(whole - sum(phases.values()))
-            self.last = now
+                for phase, seconds in took.items():
+                    times[phase].append(seconds)
+            told(state.global_step, took)
             phases.update(sample=0.0, forward=0.0)
+            self.last = time.perf_counter()
 
     def timed(phase: str, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

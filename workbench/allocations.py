@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
+
+_FORGOTTEN = "the peak is forgotten"
 
 
 def peak_of(run: Callable[[], Any]) -> int:
-    """Most bytes alive at once while `run` runs, over those alive before."""
+    """Most bytes alive at once while `run` runs, or since it last called `forget_peak`, over those alive before."""
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -24,12 +26,23 @@ def peak_of(run: Callable[[], Any]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         run()
     events: Any = seen.profiler.kineto_results.events()
-    changes = sorted((e.start_ns(), index, e.nbytes()) for index, e in enumerate(events) if e.name() == "[memory]")
+    names = {"[memory]", _FORGOTTEN}
+    changes = sorted((e.start_ns(), index, e.name(), e.nbytes()) for index, e in enumerate(events) if e.name() in names)
     alive = most = 0
-    for _, _, size in changes:
-        alive += size
-        most = max(most, alive)
+    for _, _, name, size in changes:
+        alive += size if name == "[memory]" else 0
+        most = alive if name == _FORGOTTEN else max(most, alive)
     return most
+
+
+def forget_peak() -> None:
+    """Let the peak that `peak_of` is looking for begin here: what is alive now counts, what was before does not."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with record_function(_FORGOTTEN):
+        pass
 
 
 def free_on(device: torch.device) -> float | None:
