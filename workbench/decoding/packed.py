@@ -242,9 +242,7 @@ class FlatDecoder:
             h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, self.epsilon)
             qkv = layer.qkv(h)
             q, k, v = self.heads_of(layer, qkv, cos, sin)
-            keys, values = cache.hold(index, k, v)
-            attended = self.attend(q.transpose(1, 2), keys, values, bias)
-            out = layer.out(attended.transpose(1, 2).reshape(rows, new, -1))
+            out = layer.out(self.attend_in(cache, index, q, k, v, bias).reshape(rows, new, -1))
             x = x + out
             h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
             gate_up = layer.gate_up(h)
@@ -302,6 +300,11 @@ class FlatDecoder:
         copies keys and values for each query head, in fp32, and writes all scores down.
         """
         return self.groups != self.heads and self.embedding.device.type != "cpu"
+
+    def attend_in(self, cache: Any, index: int, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """What queries [B, T, H, D] of new tokens take from all tokens, once the new keys and values have joined."""
+        keys, values = cache.hold(index, k, v)
+        return self.attend(q.transpose(1, 2), keys, values, bias).transpose(1, 2)
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """What queries [B, H, T, D] take from keys and values [B, G, L, D]; `bias` is `attention_bias`'s."""

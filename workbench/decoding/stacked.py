@@ -2,8 +2,8 @@
 
 Their weights differ by LoRA updates alone, so all rows share one product with the base's weights, and a student's rows
 add their own B A x to it. The weights are read from memory once for all, and the many small operations around the
-products (norms, rotation, attention, sampling) are started once. Prompts are read together where they are as long as
-each other, and alone where not, without the padding that the longest one would cost all.
+products (norms, rotation, sampling) are started once. Prompts are read together too, token by token one after the
+other, without the padding that the longest one would cost all; only attention is worked out for each alone.
 
 Shapes: B rows, those of a set together; T new tokens, R sum of the ranks in one packed projection, V vocabulary.
 """
@@ -15,16 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.decoding.packed import KeyValues, PackedDecoder
-from workbench.decoding.products import FEWEST_ROWS
+from workbench.decoding.products import linear
 from workbench.decoding.projection import Projection
 
 _PARTS = ("qkv", "out", "gate_up", "down")
-
-TURN_AT_MOST = 64_000_000
-"""Bytes of weights that are also kept turned round: a product of few rows takes three quarters of the time by them."""
 
 
 def stackable(base: Any, decoders: Sequence[Any]) -> bool:
@@ -61,6 +59,26 @@ def _stacked(cache: KeyValues, sizes: tuple[int, ...]) -> StackedKeyValues:
     return StackedKeyValues(cache.keys, cache.values, cache.blocked, cache.next_position, cache.length, sizes=sizes)
 
 
+@dataclass
+class _Prompts:
+    """Prompts on their way into a cache: the tokens [N, 1] of all its rows one after the other, without padding.
+
+    Attributes:
+        lengths: tokens of each row.
+        width: those of the longest; shorter ones are padded on the left in the cache.
+    """
+
+    into: StackedKeyValues
+    lengths: list[int]
+    width: int
+
+    def advance(self, new: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The positions [N, 1] of the tokens; none is blocked, for each prompt is attended to by itself."""
+        device = self.into.blocked.device
+        positions = torch.cat([torch.arange(length, device=device) for length in self.lengths])[:, None]
+        return positions, self.into.blocked.new_zeros(len(positions), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Update:
     """The LoRA update of one packed projection: y += x `a` `b`, with `a` [in, R] and `b` [R, out] (scale included)."""
@@ -83,18 +101,14 @@ def _update_of(projection: Projection) -> _Update | None:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """A base's projection of all rows [B, T, in], with an update for some: rows `start` to `stop`.
-
-    `turned` is its weight as [in, out], where that is kept.
-    """
+    """A base's projection of all rows [B, T, in], with an update for some: rows `start` to `stop`."""
 
     base: Projection
-    turned: Tensor | None
     updates: list[tuple[int, int, _Update]]
 
     def __call__(self, x: Tensor) -> Tensor:
         tokens, flat = x.shape[1], x.reshape(-1, x.shape[-1])
-        y = self.base(flat) if self.turned is None or len(flat) >= FEWEST_ROWS else torch.mm(flat, self.turned)
+        y = self.base(flat)
         for start, stop, update in self.updates:
             part = slice(start * tokens, stop * tokens)
             y[part].addmm_(flat[part] @ update.a, update.b)
@@ -118,12 +132,6 @@ class StackedDecoder(PackedDecoder):
         self._seen: list[Any] = [None] * len(decoders)
         self._updates: list[list[list[_Update | None]]] = [[] for _ in decoders]
         self._bound: dict[tuple[int, ...], list[Any]] = {}
-        projections = [_projections(layer) for layer in base.layers]
-        size = sum(p.weight.numel() * p.weight.element_size() for parts in projections for p in parts)
-        self._turned: list[list[Tensor | None]] = [
-            [p.weight.T.contiguous() if size <= TURN_AT_MOST and p.bias is None else None for p in parts]
-            for parts in projections
-        ]
         self.refresh()
 
     @torch.no_grad()
@@ -167,27 +175,33 @@ class StackedDecoder(PackedDecoder):
         self.layers = self._bound[sizes]
 
     def _read(self, ids: Tensor, mask: Tensor, cache: StackedKeyValues, keep: int) -> Tensor:
-        """Fill the cache with prompts, those of sets whose longest is as long as each other's in one go."""
-        width, lengths = ids.shape[1], [int(own.sum(1).max()) for own in torch.split(mask, list(cache.sizes))]
-        of_row = torch.repeat_interleave(torch.tensor(lengths), torch.tensor(cache.sizes))
-        logits = ids.new_empty(())
-        for length in dict.fromkeys(lengths):
-            rows = (of_row == length).nonzero()[:, 0].to(ids.device)
-            sizes = tuple(size if own == length else 0 for size, own in zip(cache.sizes, lengths, strict=True))
-            self._take(sizes)
-            own = super().allocate(len(rows), length)
-            skip = width - length  # padding that all of these rows have
-            found = super().forward(ids[rows, skip:], mask[rows, skip:], own, keep)
-            for mine, theirs in ((cache.keys, own.keys), (cache.values, own.values)):
-                for into, read in zip(mine, theirs, strict=True):
-                    into[rows, :, skip:width] = read
-            cache.next_position[rows] = own.next_position
-            if not logits.dim():
-                logits = found.new_empty(len(ids), *found.shape[1:])
-            logits[rows] = found
-        cache.blocked[:, :width] = mask == 0
-        cache.length = width
-        return logits
+        """Fill the cache with prompts: all of their tokens in one go, as so many rows of one token each."""
+        lengths = mask.sum(1).tolist()
+        prompts = _Prompts(cache, lengths, ids.shape[1])
+        self.layers = self._bind(tuple(int(own.sum()) for own in torch.split(mask, list(cache.sizes))))
+        hidden = super().forward_hidden(ids[mask > 0][:, None], None, cast(Any, prompts))[:, 0]
+        cache.blocked[:, : prompts.width] = mask == 0
+        cache.next_position = mask.sum(1)
+        cache.length = prompts.width
+        ends = cache.next_position.cumsum(0)
+        kept = ends[:, None] - torch.arange(keep, 0, -1, device=ends.device)
+        return linear(hidden[kept.clamp(min=0)], self.head)
+
+    def attend_in(self, cache: Any, index: int, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """As `FlatDecoder.attend_in`; the tokens of prompts that are read attend to those before them in their own."""
+        if not isinstance(cache, _Prompts):
+            return super().attend_in(cache, index, q, k, v, bias)
+        parts = (torch.split(t[:, 0].transpose(0, 1), cache.lengths, 1) for t in (q, k, v))  # [H or G, T, D] of each
+        attended = []
+        for row, (own_q, own_k, own_v) in enumerate(zip(*parts, strict=True)):
+            start = cache.width - cache.lengths[row]
+            cache.into.keys[index][row, :, start : cache.width] = own_k
+            cache.into.values[index][row, :, start : cache.width] = own_v
+            taken = F.scaled_dot_product_attention(
+                own_q[None], own_k[None], own_v[None], is_causal=True, enable_gqa=self.groups != self.heads
+            )
+            attended.append(taken[0].transpose(0, 1))
+        return torch.cat(attended)[:, None]
 
     def _bind(self, sizes: tuple[int, ...]) -> list[Any]:
         """Layers whose projections update so many rows of each decoder."""
@@ -204,6 +218,6 @@ class StackedDecoder(PackedDecoder):
                     for size, end, own in zip(sizes, ends, self._updates, strict=True)
                     if size and (update := own[number][place]) is not None
                 ]
-                parts[part] = _Shared(getattr(layer, part), self._turned[number][place], updates)
+                parts[part] = _Shared(getattr(layer, part), updates)
             bound.append(replace(layer, **parts))
         return bound
