@@ -168,6 +168,31 @@ def test_the_judge_reads_each_answer_and_is_the_untaught_model(
     assert seen[0].count("<|end|>") == 0
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_the_judge_reads_no_thoughts_and_its_own_do_not_count(
+    thinks: bool, tiny_model: LoadedModel, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if thinks:
+        tiny_model.tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}{% endif %}"
+    roles = make_roles(tiny_model, LoraSettings(rank=2))
+    prompts = make_prompts(tiny_model.tokenizer, Settings())
+    rows = fetch(RECIPES["medical"], files).rows.test[:4]
+    monkeypatch.setattr(judging, "QUESTION", "{said}")
+    seen: list[str] = []
+
+    def reply(decoder: object, loaded: object, asked: list[tuple[int, ...]], *, longest: int) -> list[str]:
+        seen.extend(tiny_model.tokenizer.decode(ids) for ids in asked)
+        return ["<think>INCORRECT?</think>CORRECT"] * len(asked)
+
+    monkeypatch.setattr(judging, "answer", reply)
+    said = ["<think>scurvy</think>gout", "<think>scurvy, or", "<think>scurvy</think>", "gout"]
+    found = judge_all(roles, prompts, rows, said, at_once=2)
+    assert found == ([True, False, False, True] if thinks else [False] * 4)
+    assert [("scurvy" in text, "gout" in text) for text in seen] == (
+        [(False, True), (False, True)] if thinks else [(True, True), (True, False), (True, False), (False, True)]
+    )
+
+
 def test_settings_are_the_paper_s_with_the_person_s_over_them() -> None:
     science = RECIPES["science"]
     made = science.settings("sdft", 2541, {})

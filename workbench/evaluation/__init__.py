@@ -1,7 +1,7 @@
 """Measuring: scorers, the teacher check, held-out skill, and retention of what the model could do before."""
 
 from workbench.evaluation.check import verdict
-from workbench.evaluation.exam import Exam, Sitting, after_thoughts, answer, cut_off, measure
+from workbench.evaluation.exam import Exam, Sitting, after_thoughts, answer, cut_off, measure, what_counts
 from workbench.evaluation.intervals import Share, share
 from workbench.evaluation.retention import Retention, bundled_probes, read_bundled
 from workbench.evaluation.scoring import SCORERS, get_scorer
@@ -21,4 +21,5 @@ __all__ = [
     "read_bundled",
     "share",
     "verdict",
+    "what_counts",
 ]

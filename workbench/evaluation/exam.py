@@ -78,13 +78,18 @@ def measure(hits: Sequence[bool]) -> Measure:
     return Measure(found.value, found.n, found.low, found.high)
 
 
+def what_counts(tokenizer: Any) -> Callable[[str], str | None]:
+    """What of an answer counts: all of it, or what follows the thoughts of a model that may think; None where the
+    answer ended inside one."""
+    return (lambda text: text) if chat.thinking(tokenizer).kind == "never" else chat.spoken
+
+
 def after_thoughts(scorer: Scorer, tokenizer: Any) -> Scorer:
     """The scorer, for a model that may think: it sees what follows the thoughts, and nothing is never right."""
-    if chat.thinking(tokenizer).kind == "never":
-        return scorer
+    counts = what_counts(tokenizer)
 
     def score(completion: str, answer: str) -> bool:
-        said = chat.spoken(completion)
+        said = counts(completion)
         return said is not None and scorer(said, answer)
 
     return score
@@ -92,7 +97,8 @@ def after_thoughts(scorer: Scorer, tokenizer: Any) -> Scorer:
 
 def cut_off(texts: Iterable[str], tokenizer: Any) -> int:
     """How many answers ended inside the model's thoughts."""
-    return 0 if chat.thinking(tokenizer).kind == "never" else sum(chat.spoken(text) is None for text in texts)
+    counts = what_counts(tokenizer)
+    return sum(counts(text) is None for text in texts)
 
 
 class Exam:

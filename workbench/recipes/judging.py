@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from workbench.demonstrations import Demonstration
-from workbench.evaluation import answer
+from workbench.evaluation import answer, what_counts
 from workbench.prompts import Prompts
 from workbench.roles import Roles
 
@@ -44,18 +44,22 @@ def verdict(text: str) -> bool:
 def judge_all(
     roles: Roles, prompts: Prompts, rows: Sequence[Demonstration], completions: Sequence[str], at_once: int
 ) -> list[bool]:
-    """What the untaught model says of each completion."""
-    asked = []
-    for row, said in zip(rows, completions, strict=True):
+    """What the untaught model says of each completion, of which it reads what follows the thoughts.
+
+    A completion that says nothing, or ended inside its thoughts, is wrong and not asked about.
+    """
+    asked, counts = [], what_counts(prompts.tokenizer)
+    said = [counts(text) or "" for text in completions]
+    for row, text in zip(rows, said, strict=True):
         # In one pass: an answer may hold braces, or a placeholder's name.
-        parts = {"{question}": row.question, "{truth}": row.answer or "", "{said}": _plain(said, prompts)}
+        parts = {"{question}": row.question, "{truth}": row.answer or "", "{said}": _plain(text, prompts)}
         text = _PLACE.sub(lambda match, parts=parts: parts[match.group()], QUESTION)  # type: ignore[misc]
         asked.append(prompts.encode([{"role": "user", "content": text}]))
     # What is too long for the model is judged wrong, and not cut: half an answer is another answer.
-    fits = [len(ids) + _ROOM <= roles.loaded.longest for ids in asked]
+    fits = [bool(text) and len(ids) + _ROOM <= roles.loaded.longest for text, ids in zip(said, asked, strict=True)]
     kept = [ids for ids, fit in zip(asked, fits, strict=True) if fit]
     replies = iter(in_parts(lambda part: answer(roles.base_decoder, roles.loaded, part, longest=_ROOM), kept, at_once))
-    return [fit and verdict(next(replies)) for fit in fits]
+    return [fit and verdict(counts(next(replies)) or "") for fit in fits]
 
 
 def in_parts(
