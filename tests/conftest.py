@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Nothing in the tests may reach for the network, and figures must not depend on the machine's cores.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,6 +27,10 @@ from tests import tiny  # noqa: E402
 from tests.command import QUICK, call  # noqa: E402
 from workbench.demonstrations import Demonstration, write  # noqa: E402
 from workbench.models import LoadedModel, load  # noqa: E402
+
+# The same examples each time, and no say in how fast they are made: neither chance nor a busy machine turns a test red.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

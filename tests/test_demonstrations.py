@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.demonstrations import Columns, Demonstration, parse, read, read_questions, split, write
@@ -227,7 +227,7 @@ def test_bom_and_line_ends_are_accepted(tmp_path: Path) -> None:
     assert read(path).rows == (Demonstration("red", "mipa"), Demonstration("blue", "tolu"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(content=st.binary(max_size=200), kind=st.sampled_from([*EXTENSIONS, ""]))
 def test_any_bytes_give_rows_or_an_input_error(content: bytes, kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"any{kind}"
@@ -257,7 +257,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(JSON, min_size=1, max_size=3))
 def test_any_json_gives_rows_or_an_input_error(value: list[object]) -> None:
     try:
@@ -268,7 +268,7 @@ def test_any_json_gives_rows_or_an_input_error(value: list[object]) -> None:
         assert row.question.strip() and (row.keep or row.demonstration or row.context)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.text(st.sampled_from('ab?;,\t\n\r"=>{}[]:\x00\u2028 '), max_size=40),
     st.sampled_from(["", "prompt\tanswer\n", "sep=;\n"]),
@@ -282,7 +282,7 @@ def test_any_pasted_text_gives_rows_or_an_input_error(text: str, head: str) -> N
     assert all(row.question.strip() and row.demonstration for row in reading.rows)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(rows=st.lists(DEMONSTRATIONS, min_size=1, max_size=6))
 def test_what_is_written_is_read_back(rows: list[Demonstration], tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
@@ -290,7 +290,7 @@ def test_what_is_written_is_read_back(rows: list[Demonstration], tmp_path: Path)
     assert list(read(path).rows) == rows
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     prompts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=30).filter(lambda p: len(set(p)) > 1),
     share=st.floats(0.01, 0.99),

@@ -74,7 +74,7 @@ def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -
     chunk=st.integers(1, 5),
     seed=st.integers(0, 99),
 )
-@hypothesis_settings(max_examples=120, deadline=None, derandomize=True)
+@hypothesis_settings(max_examples=120)
 def test_every_setting_equals_the_plain_loss(
     tokens: int, chunk: int, seed: int, softcap: float, scale: float, **how: Any
 ) -> None:
