@@ -54,8 +54,19 @@ class LoadedModel:
 
     @property
     def longest(self) -> int:
-        """The longest sequence that the model reads, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or _FALLBACK_LENGTH)
+        """The longest sequence that the model reads, in tokens.
+
+        With `dynamic` and `longrope` (Phi-4-mini) what is beyond the length that a model was first made for changes how
+        all before it is read. A cache holds that as it was, so that an answer would be sampled from one model and
+        taught to another: such a model is taken up to that length.
+        """
+        config = self.model.config.get_text_config()
+        longest = int(getattr(config, "max_position_embeddings", None) or _FALLBACK_LENGTH)
+        rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+        for part in (rope, *(p for p in rope.values() if isinstance(p, dict))):  # one of each kind of layer, in some
+            if part.get("rope_type") == "longrope":
+                longest = min(longest, int(part.get("original_max_position_embeddings") or longest))
+        return longest
 
     @property
     def end(self) -> frozenset[int]:
