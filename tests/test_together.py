@@ -42,7 +42,7 @@ def arguments(rows: list[Demonstration], keep_rows: list[Demonstration], tiny_fo
 
 
 DRIVER = """
-import io, json, shutil, sys
+import io, json, os, shutil, signal, sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from workbench.cli import main
@@ -89,6 +89,17 @@ call(*arguments, "--beside-sft", "--name", "no-check", "--runs", str(runs))
 if crew().first:
     Session._check, EventWriter.write, own = check, write, EventWriter.write
 call(*arguments, "--beside-sft", "--name", "no-room", "--runs", str(runs))
+
+# Ctrl-C: the terminal tells the program that has started both, and that tells them.
+def press(self, event):
+    own(self, event)
+    if isinstance(event, Step) and event.step == 2:
+        os.kill(os.getppid(), signal.SIGINT)
+
+if crew().first:
+    EventWriter.write = press
+long = ["--steps", "100000", "--evaluate-every", "100000", "--save-every", "100000"]
+call(*arguments, *long, "--beside-sft", "--name", "stopped", "--runs", str(runs))
 (runs.parent / f"process {crew().number} of {crew().size}").write_text(json.dumps(said))
 """
 
@@ -126,11 +137,11 @@ def test_two_processes_take_the_steps_of_one(
     one, two = tmp_path / "one", tmp_path / "two"
     assert call(capsys, *arguments, "--beside-sft", "--runs", one, "--name", "sdft")[0] == 0
     done = launch(tmp_path, DRIVER, json.dumps([*map(str, arguments)]), str(two))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 1, done.stderr[-3000:]  # of the Ctrl-C in the end
     # Each writes a file of its own: what two processes print at once runs together.
     first, second = (json.loads((tmp_path / f"process {number} of 2").read_text()) for number in (0, 1))
-    assert [status for status, _, _ in first] == [0, 0, 0, 1, 1]
-    assert second == [[0, "", ""]] * 5, "the first alone has something to say"
+    assert [status for status, _, _ in first] == [0, 0, 0, 1, 1, 1]
+    assert second == [[0, "", ""]] * 6, "the first alone has something to say"
     found = json.loads(first[0][1])
     assert (found["method"], found["beside"]["method"]) == ("sdft", "sft")
     assert found["finished"] and found["beside"]["finished"] and "after SFT" in first[0][2]
@@ -140,6 +151,13 @@ def test_two_processes_take_the_steps_of_one(
     for number, words, run in ((3, "The check broke.", "no-check"), (4, "The disk is full.", "no-room")):
         assert json.loads(first[number][1])["error"] == words
         assert not (two / f"{run}-sft").exists(), "what failed is followed by nothing"
+    # Stopped, both have ended with the state saved once, and the first says what one process says.
+    stopped, (_, out, errors) = two / "stopped", first[5]
+    last = json.loads((stopped / "events.jsonl").read_text().splitlines()[-1])["step"]
+    assert json.loads(out)["finished"] is False and json.loads(out)["steps"] == last >= 2
+    assert [folder.name for folder in (stopped / "checkpoints").iterdir()] == [f"step-{last:06}"]
+    assert errors.count("Stopping: the state is being saved") == 1
+    assert f"Go on: workbench resume {stopped}" in errors and not (two / "stopped-sft").exists()
 
 
 def compare(*folders: Path) -> None:
