@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import pandas as pd
 import pytest
 
-from workbench.app import examples, fixing, intake, rows, samples
+from workbench.app import examples, fixing, intake, rows, samples, sheet
 from workbench.app.desk import Desk
 from workbench.app.notes import wrong
 from workbench.demonstrations import Columns, read
@@ -37,8 +39,13 @@ def working(desk: Desk) -> Iterator[Desk]:
 
 
 def as_text(table: list[list[Any]]) -> list[list[Any]]:
-    """A table as a browser gives it back."""
+    """A table's lines, to be changed."""
     return [list(line) for line in table]
+
+
+def edit(desk: Desk, shown: dict[str, Any], lines: list[list[Any]]) -> list[Any]:
+    """The table that was `shown` comes back from a browser with other lines."""
+    return sheet.edit_table(desk, pd.DataFrame(lines, columns=shown["headers"]), 1, False)
 
 
 @pytest.mark.parametrize("sample", samples.SAMPLES, ids=lambda s: s.name)
@@ -58,8 +65,8 @@ def test_a_set_that_is_none_is_refused(desk: Desk) -> None:
 
 def test_the_split_is_said(desk: Desk) -> None:
     made = examples.use_sample(desk, "zorbic")
-    assert "200 examples" in made[0] and "140 will teach" in made[3] and "60 are kept back" in made[3]
-    assert len(made[1]["data"]) == rows.PAGE and made[4]["maximum"] == 4
+    assert "200 examples" in made[0] and "140 will teach" in made[2] and "60 are kept back" in made[2]
+    assert len(made[1]["data"]) == rows.PAGE and made[3]["maximum"] == 4
 
 
 def test_pasted_rows_are_in_the_table_with_their_columns(desk: Desk) -> None:
@@ -77,7 +84,7 @@ def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk
     assert [bool(line[1]) for line in made[1]["data"]] == [False, True, True, False]
     assert "not a text" in made[1]["data"][1][1] and made[1]["data"][1][3] == "7"
     assert made[1]["data"][1][1].startswith("The answer of the example is 7")
-    assert "2 of 4 rows are wrong" in made[3] and "1 will teach" in made[3]
+    assert "2 of 4 rows are wrong" in made[2] and "1 will teach" in made[2]
     assert [line[0] for line in rows.lines(desk.drafts, 1, wrong_only=True)] == [2, 3]
     examples.delete_wrong(desk)
     assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "D?"]
@@ -159,52 +166,85 @@ def test_only_what_was_changed_in_the_table_is_taken_over(desk: Desk) -> None:
         "set",
     )
     before = desk.drafts.rows
-    table, edition, *_ = examples.view(desk)
+    table, *_ = sheet.view(desk)
     assert len(table["data"][0][3]) < 600, "a long cell is shown cut"
     edited = as_text(table["data"])
     edited[1][4] = "two"
-    made = examples.edit_table(desk, edited, edition, 1, False)
-    assert "1 row changed" in made[0]
+    made = edit(desk, table, edited)
+    assert "1 row changed" in made[0] and made[1] == gr.skip(), "the table is not drawn over who writes in it"
     assert desk.drafts.rows[0] == before[0], "the cut text is not taken for an edit"
     assert desk.drafts.rows[1]["answer"] == "two"
     edited[0][2] = json.dumps([{"role": "user", "content": "Hello?"}])
     edited[1][4] = ""
-    examples.edit_table(desk, edited, desk.drafts.edition, 1, False)
+    assert "2 rows changed" in edit(desk, table, edited)[0]
     assert desk.drafts.rows[0]["prompt"] == [{"role": "user", "content": "Hello?"}]
     assert desk.drafts.rows[0]["tags"] == ["t"] and "answer" not in desk.drafts.rows[1]
+    edited[1][4] = "2"
+    edit(desk, table, edited)
+    assert desk.drafts.rows[1] == before[1], "back to what it was when the table was drawn"
+    assert edit(desk, table, edited) == [gr.skip()] * len(made), "what is sent twice is taken once"
 
 
 def test_a_table_that_is_behind_is_not_taken_over(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
-    table, edition, *_ = examples.view(desk)
+    table, *_ = sheet.view(desk)
     edited = as_text(table["data"])
     edited[0][2] = "Changed here?"
     desk.drafts.delete(0)
-    made = examples.edit_table(desk, edited, edition, 1, False)
-    assert "changed elsewhere" in made[0] and made[2] == desk.drafts.edition
-    assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
-    # Some browsers send the old table once more, with the new edition.
-    made = examples.edit_table(desk, edited, desk.drafts.edition, 1, False)
-    assert "changed elsewhere" in made[0]
-    assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
+    for _ in range(2):  # some browsers send the old table once more
+        made = edit(desk, table, edited)
+        assert "Row 1 was changed elsewhere" in made[0] and "Changed here?" in made[0], "what was typed is not lost"
+        assert [row["prompt"] for row in desk.drafts.rows] == ["What is two?", "What is three?"]
+        assert len(made[1]["data"]) == 2
     shown = as_text(made[1]["data"])
     shown[0][2] = "Changed now?"
-    assert "1 row changed" in examples.edit_table(desk, shown, desk.drafts.edition, 1, False)[0]
+    assert "1 row changed" in edit(desk, made[1], shown)[0]
     assert [row["prompt"] for row in desk.drafts.rows] == ["Changed now?", "What is three?"]
+
+
+def test_two_tabs_edit_at_once(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    first, second = sheet.view(desk)[0], sheet.view(desk)[0]
+    lines, others = as_text(first["data"]), as_text(second["data"])
+    lines[0][3], others[1][3] = "One.", "Two."
+    edit(desk, first, lines)
+    made = edit(desk, second, others)
+    assert [row["demonstration"] for row in desk.drafts.rows] == ["One.", "Two.", "It is 3."]
+    assert [line[3] for line in made[1]["data"]] == ["One.", "Two.", "It is 3."], "the second tab sees both"
+    lines[1][3], lines[2][3] = "Mine.", "Three."
+    made = edit(desk, first, lines)
+    assert [row["demonstration"] for row in desk.drafts.rows] == ["One.", "Two.", "Three."], "nothing is written over"
+    assert "1 row changed" in made[0] and "Row 2 was changed elsewhere" in made[0] and "Mine." in made[0]
+
+
+def test_a_table_that_is_too_old_is_known_while_the_rows_are_the_same(desk: Desk) -> None:
+    examples.use_text(desk, PASTED, False)
+    table, *_ = sheet.view(desk)
+    edited = as_text(table["data"])
+    edited[0][2] = "Changed here?"
+    desk = Desk.at(desk.runs, desk.worker)
+    assert "1 row changed" in edit(desk, table, edited)[0]
+    desk = Desk.at(desk.runs, desk.worker)
+    edited[0][2] = "Changed again?"
+    assert "changed elsewhere" in edit(desk, table, edited)[0] and desk.drafts.rows[0]["prompt"] == "Changed here?"
+    assert "changed elsewhere" in edit(desk, {"headers": rows.HEADERS}, edited)[0], "a table without a mark"
 
 
 def test_a_file_that_is_dropped_on_the_table_changes_nothing(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
-    made = examples.edit_table(desk, [["1", "x", "y"], ["2", "x", "y"]], desk.drafts.edition, 1, False)
+    made = edit(desk, {"headers": ["a", "b", "c"]}, [["1", "x", "y"], ["2", "x", "y"]])
     assert "Upload examples" in made[0] and len(made[1]["data"]) == 3 and desk.drafts.changes == 1
 
 
 def test_a_line_without_a_number_is_a_new_row_and_a_missing_one_is_no_deletion(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
-    table, edition, *_ = examples.view(desk)
-    edited = [*as_text(table["data"])[1:], ["", "", "Four?", "It is 4.", float("nan"), None], ["", "", "", "", "", ""]]
-    examples.edit_table(desk, edited, edition, 1, False)
-    assert [row["prompt"] for row in desk.drafts.rows] == ["What is one?", "What is two?", "What is three?", "Four?"]
+    table, *_ = sheet.view(desk)
+    more = [[None, "", "Four?", "It is 4.", float("nan"), None], ["", "", "", "", "", ""]]
+    edited = [*as_text(table["data"])[1:], *more]
+    for _ in range(2):
+        edit(desk, table, edited)
+        asked = [row["prompt"] for row in desk.drafts.rows]
+        assert asked == ["What is one?", "What is two?", "What is three?", "Four?"]
     assert desk.drafts.rows[3] == {"prompt": "Four?", "demonstration": "It is 4."}
 
 
@@ -228,7 +268,7 @@ def test_the_download_is_read_again_with_the_questions_to_keep(desk: Desk) -> No
     desk.drafts.add({"prompt": "Wrong?"})
     desk.drafts.add_keep(EVIL)
     cache = Path(os.environ["GRADIO_TEMP_DIR"])
-    examples.view(desk)
+    sheet.view(desk)
     assert not any(cache.rglob("*.jsonl")), "looking at the table writes no file"
     file = examples.as_file(desk)
     assert file is not None and cache in file.parents
@@ -240,7 +280,7 @@ def test_the_download_is_read_again_with_the_questions_to_keep(desk: Desk) -> No
 def test_no_text_becomes_an_element_or_turns_the_page(desk: Desk, text: str) -> None:
     desk.drafts.replace_rows([{"prompt": text, "demonstration": text}, {"prompt": "B?"}], text)
     desk.drafts.add_keep(text)
-    html = examples.summary(desk) + "".join(map(str, examples.columns(desk)[1]))
+    html = sheet.summary(desk) + "".join(map(str, examples.columns(desk)[1]))
     html += fixing.set_keep(desk, text)[0] + examples.use_text(desk, text, False)[0]
     assert "<img" not in html and "</script" not in html and "\u202e" not in html and len(html) < 12_000
     assert all(len(str(cell)) < 600 for line in rows.lines(desk.drafts, 1) for cell in line)

@@ -17,9 +17,8 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -62,14 +61,13 @@ class Draft:
 
     Attributes:
         version: rises at each change but those of `type`, so that a page can tell whether to redraw.
-        edition: another text whenever the rows have changed, so that a table that is behind can be told.
+        edition: a text that is another one for other rows, so that a table that is behind can be told.
         notice: what a person should know about the saved draft; empty if all is well.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.version = 1
-        self.edition = secrets.token_hex(4)
         self.notice = ""
         self._lock = threading.RLock()
         self._good: _Judged | None = None
@@ -80,6 +78,7 @@ class Draft:
             name=str(about.get("name", "")),
             source=str(about.get("source", "")),
         )
+        self.edition = _edition(self.rows)
         self._undo = History(folder / "undo.jsonl", self._examples)
         known = {f.name for f in fields(Choices)}
         self._choices = Choices(**{"settings": {}, **{k: v for k, v in about.items() if k in known}})
@@ -200,6 +199,11 @@ class Draft:
         """Put rows in place of all, under the same name: what a table holds after it was edited."""
         self._change(rows=tuple(dict(row) for row in rows))
 
+    def revise(self, revise: Callable[[tuple[Row, ...]], Iterable[Row]]) -> None:
+        """Put what `revise` makes of the rows in their place; nothing changes them meanwhile."""
+        with self._lock:
+            self.set_rows(revise(self.rows))
+
     def edit(self, place: int, values: Row) -> None:
         """Put other values in place of the row there."""
         self._there(place, self.rows)
@@ -319,7 +323,7 @@ class Draft:
     def _save_examples(self, before: Examples) -> None:
         now = self._examples
         if now.rows is not before.rows:
-            self.edition = secrets.token_hex(4)
+            self.edition = _edition(now.rows)
         for name, rows, old in (("rows.jsonl", now.rows, before.rows), ("keep.jsonl", now.keep, before.keep)):
             if rows is not old:
                 self._write(name, "".join(json.dumps(dict(row)) + "\n" for row in rows))
@@ -364,6 +368,10 @@ class Draft:
     def _there(self, place: int, rows: Sequence[Row]) -> None:
         if not 0 <= place < len(rows):
             raise InputError(f"There is no row {place + 1}; there are {len(rows)}.", "Choose another row.")
+
+
+def _edition(rows: Sequence[Row]) -> str:
+    return hashlib.sha256(json.dumps(rows, default=dict).encode()).hexdigest()[:16]
 
 
 def _is_keep(row: Row) -> bool:

@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import cache, code, downloading, fixing, intake, rows, samples
+from workbench.app import cache, code, downloading, fixing, intake, rows, samples, sheet
 from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
-from workbench.app.notes import note, wrong
+from workbench.app.notes import note
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError, WorkbenchError
 
@@ -23,7 +23,6 @@ new MutationObserver(() => document.querySelectorAll('[aria-label="Static column
   place => place.removeAttribute('aria-label')
 )).observe(document.body, {childList: true, subtree: true});
 """
-_VIEW = 9
 _GUESS = "(guess)"
 _COLUMNS = {
     "prompt": "Column of what is asked",
@@ -39,49 +38,6 @@ _FORM = {
 }
 
 
-def summary(desk: Desk) -> str:
-    """How many rows teach, are kept back, are wrong."""
-    drafts = desk.drafts
-    if not drafts.rows:
-        return note("There are no examples yet. Use a sample set, paste some rows, or upload a file.", "info")
-    wrongs, good = len(drafts.problems), len(drafts.good)
-    said = (
-        f"{wrongs} of {len(drafts.rows)} rows {'is' if wrongs == 1 else 'are'} wrong and left out; see below why.\n"
-        if wrongs
-        else ""
-    )
-    try:
-        parts = drafts.split()
-    except WorkbenchError as error:
-        return note(said + str(error), "wrong")
-    scored = sum(row.answer is not None for row in parts.held_out)
-    test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
-    kept = f" {len(drafts.keep)} questions are to keep their answers." if drafts.keep else ""
-    return note(
-        f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
-        f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}.{kept}",
-        "info",
-    )
-
-
-def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:
-    """What the table and what stands around it show; `_VIEW` is how many that are."""
-    drafts = desk.drafts
-    count = len(drafts.problems) if wrong_only else len(drafts.rows)
-    last = rows.pages(count)
-    page = min(max(1, int(page or 1)), last)
-    undo = f"Undo ({drafts.changes})" if drafts.changes else "Undo"
-    return [
-        {"headers": list(rows.HEADERS), "data": rows.lines(drafts, page, wrong_only)},
-        drafts.edition,
-        summary(desk),
-        gr.update(maximum=max(2, last), value=page, visible=last > 1),
-        gr.update(value=undo, interactive=bool(drafts.changes)),
-        gr.update(interactive=bool(drafts.rows or drafts.keep)),
-        *(gr.update(visible=bool(drafts.problems) or wrong_only) for _ in range(3)),
-    ]
-
-
 def as_file(desk: Desk) -> Path | None:
     """The good rows and the keep list as JSON lines, for the button Download."""
     drafts = desk.drafts
@@ -94,18 +50,9 @@ def as_file(desk: Desk) -> Path | None:
     return file
 
 
-def attempt(desk: Desk, act: Callable[[], str], page: float = 1, wrong_only: bool = False) -> list[Any]:
-    """Do something to the examples, and say what was done or why it was not; then `view`."""
-    try:
-        said = note(act())
-    except WorkbenchError as error:
-        said = wrong(error)
-    return [said, *view(desk, page, wrong_only)]
-
-
 def after_reading(desk: Desk, act: Callable[[], str]) -> list[Any]:
-    """As `attempt`, and the columns that were taken."""
-    return [*attempt(desk, act), *columns(desk)]
+    """As `sheet.attempt`, and the columns that were taken."""
+    return [*sheet.attempt(desk, act), *columns(desk)]
 
 
 def columns(desk: Desk) -> list[Any]:
@@ -129,7 +76,7 @@ def use_text(desk: Desk, text: str, add: bool) -> list[Any]:
 def use_file(desk: Desk, path: str | None, add: bool) -> list[Any]:
     """A file was uploaded."""
     if not path:
-        return [gr.skip()] * (1 + _VIEW + 2 + len(rows.FIELDS))
+        return [gr.skip()] * (1 + sheet.VIEW + 2 + len(rows.FIELDS))
     return after_reading(desk, lambda: intake.use_file(desk, path, add))
 
 
@@ -137,37 +84,6 @@ def read_again(desk: Desk, *chosen: str | None) -> list[Any]:
     """Another column was chosen."""
     wanted = {f: None if c == _GUESS else c for f, c in zip(rows.FIELDS, chosen, strict=True)}
     return after_reading(desk, lambda: intake.read_again(desk, wanted))
-
-
-def edit_table(desk: Desk, table: list[list[Any]], edition: str, page: float, wrong_only: bool) -> list[Any]:
-    """Cells were changed in the table. It is drawn anew only where more than those cells has changed."""
-    if edition != desk.drafts.edition or _refused_before(desk, table, page, wrong_only):
-        desk.tasks["examples.refused"] = [*desk.tasks.get("examples.refused", ())[-7:], table]
-        said = "The examples were changed elsewhere meanwhile, so this change was not taken. Here they are as they are."
-        return [note(said, "wrong"), *view(desk, page, wrong_only)]
-    if any(len(line) != len(rows.HEADERS) for line in table):
-        # A file that is dropped on the table, or a column that was added to it.
-        said = "These are not the table's columns, so nothing was changed. Use Upload examples for a file."
-        return [note(said, "wrong"), *view(desk, page, wrong_only)]
-    edited, new = rows.take(desk.drafts, table)
-    if not edited and not new:
-        return [gr.skip()] * (1 + _VIEW)
-    said = f"{edited} row{'s' if edited != 1 else ''} changed." if edited else f"{new} added."
-    shown = view(desk, page, wrong_only)
-    if not new and [list(map(str, line)) for line in table] == [list(map(str, line)) for line in shown[0]["data"]]:
-        shown[0] = gr.skip()
-    return [note(said), *shown]
-
-
-def _refused_before(desk: Desk, table: list[list[Any]], page: float, wrong_only: bool) -> bool:
-    """Whether a table is one that was refused, and not the one that was drawn in its place.
-
-    A browser may send it a second time, with the edition of the new one: taken over, it would put all its rows in
-    place of those that were changed meanwhile.
-    """
-    now = rows.lines(desk.drafts, min(max(1, int(page or 1)), rows.pages(len(desk.drafts.rows))), wrong_only)
-    apart = rows.differing(table, now)
-    return any(rows.differing(table, old) < apart for old in desk.tasks.get("examples.refused", ()))
 
 
 def pick(desk: Desk, place: Any) -> list[Any]:
@@ -190,7 +106,7 @@ def save(desk: Desk, number: float, page: float, wrong_only: bool, *texts: str) 
         desk.drafts.edit(place, rows.changed(desk.drafts.rows[place], _entered(texts)))
         return f"Row {place + 1} was saved."
 
-    return attempt(desk, act, page, wrong_only)
+    return sheet.attempt(desk, act, page, wrong_only)
 
 
 def add(desk: Desk, *texts: str) -> list[Any]:
@@ -203,7 +119,7 @@ def add(desk: Desk, *texts: str) -> list[Any]:
         desk.drafts.add(rows.changed({}, entered))
         return f"Row {len(desk.drafts.rows)} was added."
 
-    return attempt(desk, act, rows.pages(len(desk.drafts.rows) + 1))
+    return sheet.attempt(desk, act, rows.pages(len(desk.drafts.rows) + 1))
 
 
 def delete(desk: Desk, number: float, page: float, wrong_only: bool) -> list[Any]:
@@ -213,7 +129,7 @@ def delete(desk: Desk, number: float, page: float, wrong_only: bool) -> list[Any
         desk.drafts.delete(int(number or 0) - 1)
         return f"Row {int(number)} was deleted; Undo brings it back."
 
-    return attempt(desk, act, page, wrong_only)
+    return sheet.attempt(desk, act, page, wrong_only)
 
 
 def delete_wrong(desk: Desk) -> list[Any]:
@@ -224,12 +140,12 @@ def delete_wrong(desk: Desk) -> list[Any]:
         desk.drafts.delete(*places)
         return f"{len(places)} rows were deleted; Undo brings them back." if places else "No row is wrong."
 
-    return attempt(desk, act)
+    return sheet.attempt(desk, act)
 
 
 def undo(desk: Desk, page: float, wrong_only: bool) -> list[Any]:
     """The button Undo."""
-    return attempt(
+    return sheet.attempt(
         desk, lambda: "The last change was taken back." if desk.drafts.undo() else "Nothing to undo.", page, wrong_only
     )
 
@@ -237,7 +153,7 @@ def undo(desk: Desk, page: float, wrong_only: bool) -> list[Any]:
 def choose(desk: Desk, held_out: float, strict: bool) -> str:
     """The share that is kept back, and whether wrong rows block the others."""
     desk.drafts.choose(held_out=round(float(held_out) / 100, 2), strict=bool(strict))
-    return summary(desk)
+    return sheet.summary(desk)
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
@@ -245,7 +161,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     if cursor.get("examples.version") == desk.drafts.version:
         return [gr.skip()]
     cursor["examples.version"] = desk.drafts.version
-    return [summary(desk)]
+    return [sheet.summary(desk)]
 
 
 def _load(desk: Desk, sample: str, text: str, add: bool) -> dict[str, Any]:
@@ -265,6 +181,67 @@ def _entered(texts: tuple[str, ...]) -> dict[str, str]:
     return {field: text or "" for field, text in zip(rows.FIELDS, texts, strict=True)}
 
 
+class _Sources(NamedTuple):
+    """Where examples come from."""
+
+    sample: gr.Dropdown
+    about: gr.HTML
+    use: gr.Button
+    pasted: gr.Textbox
+    use_pasted: gr.Button
+    upload: gr.File
+    more: gr.Checkbox
+
+
+class _Guess(NamedTuple):
+    """Which column of what was read is what."""
+
+    box: gr.Group
+    notes: gr.HTML
+    lists: list[gr.Dropdown]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `columns` shows."""
+        return [self.box, self.notes, *self.lists]
+
+
+class _Rows(NamedTuple):
+    """The table, what stands around it, and what is done with all of its rows."""
+
+    said: gr.HTML
+    counts: gr.HTML
+    table: gr.Dataframe
+    page: gr.Slider
+    wrong_only: gr.Checkbox
+    strict: gr.Checkbox
+    held_out: gr.Slider
+    undo: gr.Button
+    sweep: gr.Button
+    download: gr.Button
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `sheet.view` shows."""
+        page = [self.table, self.counts, self.page, self.undo, self.download]
+        return [*page, self.wrong_only, self.strict, self.sweep]
+
+    @property
+    def place(self) -> list[Any]:
+        """Which rows are shown."""
+        return [self.page, self.wrong_only]
+
+
+class _Form(NamedTuple):
+    """One row, to be written or changed."""
+
+    number: gr.Number
+    fields: list[gr.Textbox]
+    add: gr.Button
+    save: gr.Button
+    delete: gr.Button
+
+
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     gr.HTML(
@@ -273,6 +250,28 @@ def build(desk: Desk, shared: Shared) -> None:
         padding=False,
         js_on_load=_MEND,
     )
+    sources, guess, held, form = _sources(), _guess(), _rows(desk), _form()
+    _wire_sources(desk, sources, guess, held, form.number)
+    _wire_rows(desk, held)
+    _wire_form(desk, held, form)
+
+    fixing.build(desk, shared, form.number, partial(sheet.view, desk), held.shown)
+    onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
+    onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **PRIVATE)
+    code.button(partial(code.examples, desk))
+
+    shared.remember(sources.pasted, "examples.pasted")
+    for component, field in zip(form.fields, _FORM, strict=True):
+        shared.remember(component, f"examples.form.{field}")
+    shared.on_load(lambda: [*sheet.view(desk), *columns(desk)], [*held.shown, *guess.shown])
+    shared.on_load(
+        lambda: [round(desk.drafts.choices.held_out * 100), desk.drafts.choices.strict], [held.held_out, held.strict]
+    )
+    shared.on_tick(partial(poll, desk), [held.counts])
+    _publish(desk)
+
+
+def _sources() -> _Sources:
     with gr.Row():
         with gr.Column(min_width=280):
             sample = gr.Dropdown(
@@ -293,27 +292,21 @@ def build(desk: Desk, shared: Shared) -> None:
                 label="Upload examples", file_types=list(EXTENSIONS), type="filepath", height=150, elem_id="upload"
             )
             more = gr.Checkbox(label="Add to the examples that are there", value=False)
-    with gr.Group(visible=False) as guesses:
-        guess_notes = gr.HTML(padding=True)
+    return _Sources(sample, about, use, pasted, use_pasted, upload, more)
+
+
+def _guess() -> _Guess:
+    with gr.Group(visible=False) as box:
+        notes = gr.HTML(padding=True)
         with gr.Row():
             lists = [gr.Dropdown([_GUESS], value=_GUESS, label=label, min_width=150) for label in _COLUMNS.values()]
+    return _Guess(box, notes, lists)
+
+
+def _rows(desk: Desk) -> _Rows:
     said = gr.HTML(elem_id="examples-said", padding=False)
-    counts = gr.HTML(summary(desk), elem_id="examples-summary", padding=False)
-    table = gr.Dataframe(
-        headers=list(rows.HEADERS),
-        datatype=["number", "str", "str", "str", "str", "str"],
-        type="array",
-        interactive=True,
-        wrap=True,
-        static_columns=[0, 1],
-        column_widths=["64px", "110px", "250px", "250px", "142px", "142px"],
-        max_height=360,
-        max_chars=160,
-        label="Your examples: click a cell to change it",
-        buttons=[],
-        elem_id="examples-table",
-    )
-    edition = gr.State("")
+    counts = gr.HTML(sheet.summary(desk), elem_id="examples-summary", padding=False)
+    table = sheet.component()
     with gr.Row():
         page = gr.Slider(1, 2, value=1, step=1, label=f"Page of {rows.PAGE} rows", visible=False, min_width=180)
         wrong_only = gr.Checkbox(label="Only wrong rows", value=False, min_width=140, visible=False)
@@ -323,9 +316,13 @@ def build(desk: Desk, shared: Shared) -> None:
         back = gr.Button("Undo", size="md", min_width=100)
         sweep = gr.Button("Delete all wrong rows", size="md", min_width=100, visible=False)
         download = downloading.button(partial(as_file, desk), size="md", min_width=100)
+    return _Rows(said, counts, table, page, wrong_only, strict, held_out, back, sweep, download)
+
+
+def _form() -> _Form:
     with gr.Accordion("Write or change one example", open=False):
         number = gr.Number(0, label="Row (0: a new one)", precision=0, minimum=0)
-        form = [
+        fields = [
             gr.Textbox(label=label, info=info, lines=2, max_lines=10, elem_id=f"form-{field}")
             for field, (label, info) in _FORM.items()
         ]
@@ -333,51 +330,51 @@ def build(desk: Desk, shared: Shared) -> None:
             add_row = gr.Button("Add as a new row", size="md", min_width=100)
             save_row = gr.Button("Save this row", size="md", min_width=100)
             delete_row = gr.Button("Delete this row", size="md", min_width=100)
-    shown = [table, edition, counts, page, back, download, wrong_only, strict, sweep]
-    guessed = [guesses, guess_notes, *lists]
+    return _Form(number, fields, add_row, save_row, delete_row)
 
-    use.click(partial(use_sample, desk), sample, [said, *shown, *guessed], **PRIVATE)
-    sample.change(lambda name: note(samples.find(name).about, "plain"), sample, about, **PRIVATE)
-    use_pasted.click(partial(use_text, desk), [pasted, more], [said, *shown, *guessed], **PRIVATE)
-    upload.upload(partial(use_file, desk), [upload, more], [said, *shown, *guessed], **PRIVATE)
-    for choice in lists:
-        choice.input(partial(read_again, desk), lists, [said, *shown, *guessed], **PRIVATE)
-    place = [page, wrong_only]
-    table.input(
-        partial(edit_table, desk), [table, edition, *place], [said, *shown], trigger_mode="always_last", **PRIVATE
-    )
-    for changed in (page.release, wrong_only.input):
-        changed(partial(view, desk), place, shown, **PRIVATE)
 
-    for reading in (use.click, use_pasted.click, upload.upload):
+def _wire_sources(desk: Desk, sources: _Sources, guess: _Guess, held: _Rows, number: gr.Number) -> None:
+    outputs = [held.said, *held.shown, *guess.shown]
+    sample, more = sources.sample, sources.more
+    sources.use.click(partial(use_sample, desk), sample, outputs, **PRIVATE)
+    sample.change(lambda name: note(samples.find(name).about, "plain"), sample, sources.about, **PRIVATE)
+    sources.use_pasted.click(partial(use_text, desk), [sources.pasted, more], outputs, **PRIVATE)
+    sources.upload.upload(partial(use_file, desk), [sources.upload, more], outputs, **PRIVATE)
+    for choice in guess.lists:
+        choice.input(partial(read_again, desk), guess.lists, outputs, **PRIVATE)
+    for reading in (sources.use.click, sources.use_pasted.click, sources.upload.upload):
         # The form spoke of a row of the set before.
         reading(lambda: 0, None, number, **PRIVATE)
+
+
+def _wire_rows(desk: Desk, held: _Rows) -> None:
+    outputs = [held.said, *held.shown]
+    held.table.input(
+        partial(sheet.edit_table, desk), [held.table, *held.place], outputs, trigger_mode="always_last", **PRIVATE
+    )
+    for changed in (held.page.release, held.wrong_only.input):
+        changed(partial(sheet.view, desk), held.place, held.shown, **PRIVATE)
+    held.sweep.click(partial(delete_wrong, desk), None, outputs, **PRIVATE)
+    held.undo.click(partial(undo, desk), held.place, outputs, **PRIVATE)
+    split = [held.held_out, held.strict]
+    held.held_out.release(partial(choose, desk), split, held.counts, **PRIVATE)
+    held.strict.input(partial(choose, desk), split, held.counts, **PRIVATE)
+
+
+def _wire_form(desk: Desk, held: _Rows, form: _Form) -> None:
+    outputs = [held.said, *held.shown]
 
     def picked(event: gr.SelectData) -> list[Any]:
         return pick(desk, event.row_value[0] if event.row_value else 0)
 
-    table.select(picked, None, [number, *form], **PRIVATE)
-    number.input(partial(pick, desk), number, [number, *form], **PRIVATE)
-    save_row.click(partial(save, desk), [number, *place, *form], [said, *shown], **PRIVATE)
-    add_row.click(partial(add, desk), form, [said, *shown], **PRIVATE)
-    delete_row.click(partial(delete, desk), [number, *place], [said, *shown], **PRIVATE)
-    sweep.click(partial(delete_wrong, desk), None, [said, *shown], **PRIVATE)
-    back.click(partial(undo, desk), place, [said, *shown], **PRIVATE)
-    held_out.release(partial(choose, desk), [held_out, strict], counts, **PRIVATE)
-    strict.input(partial(choose, desk), [held_out, strict], counts, **PRIVATE)
+    held.table.select(picked, None, [form.number, *form.fields], **PRIVATE)
+    form.number.input(partial(pick, desk), form.number, [form.number, *form.fields], **PRIVATE)
+    form.save.click(partial(save, desk), [form.number, *held.place, *form.fields], outputs, **PRIVATE)
+    form.add.click(partial(add, desk), form.fields, outputs, **PRIVATE)
+    form.delete.click(partial(delete, desk), [form.number, *held.place], outputs, **PRIVATE)
 
-    fixing.build(desk, shared, number, partial(view, desk), shown)
-    onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
-    onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **PRIVATE)
-    code.button(partial(code.examples, desk))
 
-    shared.remember(pasted, "examples.pasted")
-    for component, field in zip(form, _FORM, strict=True):
-        shared.remember(component, f"examples.form.{field}")
-    shared.on_load(lambda: [*view(desk), *columns(desk)], [*shown, *guessed])
-    shared.on_load(lambda: [round(desk.drafts.choices.held_out * 100), desk.drafts.choices.strict], [held_out, strict])
-    shared.on_tick(partial(poll, desk), [counts])
-
+def _publish(desk: Desk) -> None:
     def load_demonstrations(sample: str = "", text: str = "", add: bool = False) -> dict[str, Any]:
         """Put examples in place of those that are there, and say how they are split.
 

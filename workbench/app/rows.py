@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workbench.app.drafts import Draft
@@ -42,7 +43,7 @@ def lines(draft: Draft, page: int, wrong_only: bool = False) -> list[Line]:
 
 def line(place: int, row: Row, problem: str) -> Line:
     """One row as a line."""
-    return [place + 1, in_words(problem), *(cut(text_of(row.get(name))) for name in FIELDS)]
+    return [place + 1, in_words(problem), *(_shown(row, name) for name in FIELDS)]
 
 
 def in_words(problem: str) -> str:
@@ -90,41 +91,88 @@ def changed(row: Row, values: Mapping[str, str]) -> Row:
     return made if made.get("prompt") == row.get("prompt") else mended(made)
 
 
-def take(draft: Draft, table: Sequence[Sequence[Any]]) -> tuple[int, int]:
-    """Take over what was edited in a table; returns how many rows were changed and how many are new.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a table that was sent.
+
+    Attributes:
+        edited, new: how many rows were changed, and added.
+        clashes: what was entered in a row that was changed elsewhere meanwhile, and so not taken, by its number.
+    """
+
+    edited: int
+    new: int
+    clashes: dict[int, str]
+
+
+def take(draft: Draft, table: Sequence[Sequence[Any]], base: Sequence[Row]) -> Taken:
+    """Take over what was edited in a table that was drawn from `base`; what is there already is taken once.
 
     A line whose number is none of a row is a new row. A line that is missing says nothing: a table may show a part.
     """
-    rows = list(draft.rows)
-    edited = 0
-    new: list[Row] = []
-    for cells in table:
-        texts = {name: _text(cell) for name, cell in zip(FIELDS, cells[2:], strict=False)}
-        place = _place(cells[0], len(rows))
-        if place is None:
-            if any(text.strip() for text in texts.values()):
-                new.append(changed({}, texts))
-            continue
-        row = rows[place]
-        differing = {name: text for name, text in texts.items() if text != cut(text_of(row.get(name)))}
-        if differing:
-            rows[place] = changed(row, differing)
-            edited += 1
-    if edited or new:
-        draft.set_rows([*rows, *new])
-    return edited, len(new)
+    edited, added = 0, 0
+    clashes: dict[int, str] = {}
+
+    def revised(present: tuple[Row, ...]) -> list[Row]:
+        nonlocal edited, added
+        held = list(present)
+        for cells in table:
+            texts = {name: _text(cell) for name, cell in zip(FIELDS, cells[2:], strict=False)}
+            place = _place(cells[0], len(base))
+            if place is None:
+                row = changed({}, texts)
+                if any(text.strip() for text in texts.values()) and row not in present[len(base) :]:
+                    held.append(row)
+                    added += 1
+                continue
+            entered = _differing(base[place], texts)
+            if not entered:
+                continue
+            merged = _merged(base[place], present[place] if place < len(present) else None, entered)
+            if merged is None:
+                clashes[place + 1] = ", ".join(entered.values())
+            elif merged != present[place]:
+                held[place] = merged
+                edited += 1
+        return held
+
+    draft.revise(revised)
+    return Taken(edited, added, clashes)
 
 
-def differing(table: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> int:
-    """How many lines of two tables are not the same."""
-    lines, others = ([tuple(map(_text, line)) for line in rows] for rows in (table, other))
-    return sum(a != b for a, b in zip(lines, others, strict=False)) + abs(len(lines) - len(others))
+def _merged(was: Row, now: Row | None, entered: Mapping[str, str]) -> Row | None:
+    """A row with what was entered where the table showed `was`; None if somebody changed it elsewhere meanwhile.
+
+    Of two changes in one row the later is refused, also in other cells: after a deletion it may be another row.
+    """
+    made = changed(was, entered)
+    if now is None or now == made:
+        return now
+    for name in FIELDS:
+        if _shown(now, name) not in (_shown(was, name), entered.get(name)):
+            return None
+    return changed(now, entered)
+
+
+def same(table: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> bool:
+    """Whether two tables hold the same lines."""
+    first, second = ([tuple(map(_text, line)) for line in rows] for rows in (table, other))
+    return first == second
+
+
+def _differing(row: Row, texts: Mapping[str, str]) -> dict[str, str]:
+    """Those of the texts that are not what the table shows of a row."""
+    return {name: text for name, text in texts.items() if text != _shown(row, name)}
+
+
+def _shown(row: Row, name: str) -> str:
+    return cut(text_of(row.get(name)))
 
 
 def _place(cell: Any, count: int) -> int | None:
     try:
-        number = int(str(cell).strip())
-    except ValueError:
+        number = int(float(str(cell).strip()))
+    except (ValueError, OverflowError):
         return None
     return number - 1 if 1 <= number <= count else None
 
