@@ -98,7 +98,9 @@ class Family:
         sizes = {**SIZE, **known, **self.changes, **changes}
         text = {k: v for k, v in sizes.items() if not isinstance(v, dict) or k != "vision_config"}
         if self.config is Gemma3Config:
-            config = Gemma3Config(text_config=text, vision_config=sizes["vision_config"], mm_tokens_per_image=4)
+            # A token of the vocabulary stands for a picture, as in the published ones.
+            pictures = {"mm_tokens_per_image": 4, "image_token_id": len(tokenizer) - 1}
+            config = Gemma3Config(text_config=text, vision_config=sizes["vision_config"], **pictures)
         else:
             config = self.config(**text)
         model = AutoModelForCausalLM.from_config(config)

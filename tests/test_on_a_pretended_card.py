@@ -274,27 +274,34 @@ def test_a_run_is_planned_for_the_card_that_the_model_is_on(
         planned(loaded, settings)
 
 
-@pytest.mark.parametrize("kind", ["packed", "live"])
-def test_sampling_waits_for_the_card_once_in_eight_tokens(kind: str, tiny_folder: Path, card: Card) -> None:
-    roles = roles_of(tiny_folder, TWO, kind)
-    prompts = [[40, 41, 42, 43], [50, 51], list(range(60, 80))]
+def waits(decoder: Decoder, prompts: list[list[int]], longest: int, card: Card) -> int:
+    """How often the card is waited for while two answers of so many tokens are sampled to each prompt."""
+    card.waits.clear()
+    never = frozenset({10**6})  # beyond the vocabulary
+    made = sample(decoder, prompts, end=never, pad=0, longest=longest, rollouts=2, device="cuda")
+    assert made.ids.shape == (2 * len(prompts), longest)
+    return card.waited
 
-    def waits(longest: int) -> int:
-        card.waits.clear()
-        made = sample(
-            roles.student_decoder,
-            prompts,
-            end=frozenset({370}),  # never said here
-            pad=0,
-            longest=longest,
-            rollouts=2,
-            device=roles.loaded.device,
-        )
-        assert made.ids.shape == (6, longest)
-        return card.waited
 
+PROMPTS = [[[40, 41, 42, 43], [50, 51], list(range(60, 80))], [[40, 41, 42, 43]]]  # padded, and not
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("prompts", PROMPTS, ids=["padded", "alone"])
+def test_sampling_waits_for_the_card_once_in_eight_tokens(
+    kind: str, prompts: list[list[int]], tiny_folder: Path, card: Card
+) -> None:
+    decoder = roles_of(tiny_folder, TWO, kind).student_decoder
     assert COUNT_EVERY["cuda"] == 8
-    assert waits(40) - waits(8) == (40 - 8) // 8
+    assert waits(decoder, prompts, 40, card) - waits(decoder, prompts, 8, card) == (40 - 8) // 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
+def test_a_model_of_each_family_is_sampled_from_as_rarely_waiting(family: str, tmp_path: Path, card: Card) -> None:
+    decoder = make_roles(load(str(FAMILIES[family].save(tmp_path)), precision="fp32"), BASIC.lora).student_decoder
+    for prompts in PROMPTS:
+        assert waits(decoder, prompts, 40, card) - waits(decoder, prompts, 8, card) == (40 - 8) // 8
 
 
 @pytest.mark.parametrize("kind", DECODERS)

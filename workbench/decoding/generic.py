@@ -13,6 +13,16 @@ from transformers import DynamicCache
 from workbench.decoding.packed import inner_model
 
 
+class _Unasking(DynamicCache):  # type: ignore[misc]
+    """A transformers cache with which the mask of a new token is always written out.
+
+    Where nothing is padded a mask could be left out, and whether that is so the library asks the mask itself: at each
+    token, and on a card to ask is to wait. Of a cache that can be compiled it does not ask.
+    """
+
+    is_compileable = True
+
+
 @dataclass
 class ModelCache:
     """A transformers cache with the padding mask [B, L] of what it holds."""
@@ -42,9 +52,7 @@ class ModelDecoder:
     def allocate(self, rows: int, capacity: int) -> ModelCache:
         """An empty cache; it grows as it is filled, whatever `capacity` says."""
         device = next(self._inner.parameters()).device
-        return ModelCache(
-            DynamicCache(config=self._inner.config), torch.zeros(rows, 0, dtype=torch.long, device=device)
-        )
+        return ModelCache(_Unasking(config=self._inner.config), torch.zeros(rows, 0, dtype=torch.long, device=device))
 
     @torch.no_grad()
     def forward(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
