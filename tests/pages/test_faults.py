@@ -19,7 +19,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import APIResponse, Browser, Route
 
 HOLD = 3
 
@@ -126,6 +126,35 @@ def test_a_killed_server_that_is_started_again_finds_the_run(browser: Browser, t
         visit.press("Stop")
         visit.says("#teach-state", "Stopped at step")
         visit.close()
+
+
+def test_a_page_is_ready_when_what_is_loaded_has_arrived(browser: Browser, served: Served) -> None:
+    first = Visit.to(browser, served.address)
+    first.use_set()
+    first.close()
+    page = browser.new_context().new_page()
+    held: list[tuple[Route, APIResponse]] = []
+
+    def deliver(route: Route) -> None:
+        answer = route.fetch()
+        if "what is wrong" in answer.text() and not held:
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    polls = "**/gradio_api/run/**"
+    page.route(polls, deliver)
+    page.goto(served.address)
+    for _ in range(4):
+        with page.expect_response(polls, timeout=WAIT):
+            pass
+    expect(page.locator("#status")).not_to_contain_text("Ready.")
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
+    expect(page.locator("#examples-table")).to_contain_text("Zorbic", timeout=WAIT)
+    page.unroute_all(behavior="wait")
+    page.context.close()
 
 
 def test_an_answer_that_is_lost_on_its_way_is_given_again(visit: Visit) -> None:

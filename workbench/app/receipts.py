@@ -15,6 +15,9 @@ from workbench.app.desk import CHOSEN, Cursor
 
 _STATE, _CLICKS = "receipts", "clicks"
 
+LOADED = -1
+"""The number that comes with what is loaded, before any poll."""
+
 _AGAIN = 2
 """Polls that show once more what a click has shown: one may be under way, and one may arrive before its answer."""
 

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 PORT = 7860
 UPLOAD = "20mb"
 PAGES = ("Examples", "Check", "Teach", "Compare", "Runs", "Model")
+_PATIENCE = 20
+"""Polls for which a page waits to be told that it was loaded."""
+
 SENTENCE = "Teach a language model a skill from your examples, watch it learn, and see what it forgot."
 
 _log = logging.getLogger(__name__)
@@ -92,7 +95,7 @@ def build(desk: Desk) -> gr.Blocks:
     pages = dict(zip(PAGES, (examples, check, teach, compare, runs, model), strict=True))
     with Pages(title="SDFT Workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.HTML(f"<h1>SDFT Workbench</h1><p>{SENTENCE}</p>", elem_id="heading", padding=False)
-        line = gr.HTML(status.status_html(desk), elem_id="status", padding=False, js_on_load=_LIVE)
+        line = gr.HTML(status.OPENING, elem_id="status", padding=False, js_on_load=_LIVE)
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)
         timer = gr.Timer(EACH)
         cursor = gr.State({})
@@ -132,17 +135,18 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Numbe
         # This page has been shown nothing yet. In place: a poll under way would put the old cursor back.
         tab = seen.get("tab", "examples")
         seen.clear()
-        seen.update(tab=tab, waits=1)
-        return [seen, *gather([(f, len(o)) for f, o in shared.loads], gr.skip())]
+        seen.update(tab=tab, waits=_PATIENCE)
+        return [seen, *gather([(f, len(o)) for f, o in shared.loads], gr.skip()), receipts.LOADED]
 
     def tick(seen: Cursor, got: float | None) -> list[Any]:
-        number = receipts.begin(seen, got)
         view = seen.get("tab", "examples")
         # What a poll shows while the page is being loaded is overwritten by what the loading found before it, and would
-        # never be shown again. So polling begins with the second poll after that.
-        waits = seen.get("waits", 1)
+        # never be shown again. So polling begins when the page sends back the receipt that came with that; if it was
+        # lost on its way, after a while.
+        waits = 0 if got == receipts.LOADED else seen.get("waits", _PATIENCE)
         if "waits" in seen:
             seen["waits"] = max(0, waits - 1)
+        number = gr.skip() if waits else receipts.begin(seen, got)
         asked = [
             (partial(_noted, function, seen) if tab in (None, view) and not waits else None, len(outputs))
             for function, outputs, tab in shared.ticks
@@ -150,7 +154,7 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Numbe
         every = shared.desk.viewers.every(seen)
         return [seen, number, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
-    blocks.load(load, cursor, [cursor, *_distinct(shared.loads)], **QUIET)
+    blocks.load(load, cursor, [cursor, *_distinct(shared.loads), receipt], **QUIET)
     parts = _distinct([t[:2] for t in shared.ticks])
     shared.timer.tick(tick, [cursor, receipt], [cursor, receipt, shared.timer, *parts], **QUIET)
 

@@ -39,6 +39,10 @@ def sentence(desk: Desk) -> str:
     return f"Ready. The model {name} is in memory."
 
 
+OPENING = '<p class="status-line status-busy">Opening the page ...</p>'
+"""The status line until the page has been told how things stand: before that it is not ready for anything."""
+
+
 def status_html(desk: Desk) -> str:
     """The status line."""
     status = desk.worker.status
