@@ -17,6 +17,11 @@ from workbench.roles import Roles
 from workbench.settings import OptimSettings, Settings
 from workbench.training.together import crew
 
+_TOO_LARGE = (
+    "fp16 holds no number above 65,504, and some models (Gemma 3) have larger ones inside: teach with --precision bf16 "
+    "where the card has it, or fp32. Where the run went well until here, try a lower --lr."
+)
+
 
 def learning_rate(step: int, settings: OptimSettings) -> float:
     """Learning rate of step 1, 2, ...: linear warm-up, then cosine or linear to 0, or constant."""
@@ -51,9 +56,27 @@ class TrainingState:
         )
         return cls(roles, settings, optimizer)
 
+    @property
+    def half(self) -> bool:
+        """Whether the model computes in fp16, which holds nothing above 65,504 and nothing below 6e-8."""
+        return bool(self.roles.loaded.model.get_input_embeddings().weight.dtype == torch.float16)
+
+    @property
+    def magnified(self) -> float:
+        """What a loss is multiplied by on its way back, and the adapter's gradients, which are fp32, divided by.
+
+        In the mean over a step one token of a long answer has so small a share that its gradient is lost in fp16
+        without an error, where the only token of a short answer has as much as all of those: this lies between the
+        two. A power of two: nothing is rounded for it.
+        """
+        if not self.half:
+            return 1.0
+        share = self.settings.optim.batch * self.settings.rollout.max_new_tokens**0.5
+        return float(2.0 ** math.ceil(math.log2(share)))
+
     def accumulate(self, loss: Tensor) -> None:
-        """Add the gradient of one part of the step's loss."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        """Add the gradient of one part of the step's loss, `magnified`."""
+        (loss * self.magnified).backward()  # type: ignore[no-untyped-call]
 
     def clear(self) -> None:
         """Forget gradients, also those of a step that was not finished."""
@@ -69,6 +92,9 @@ class TrainingState:
         """
         parameters = list(self.roles.adapter.values())
         crew().add_up(parameters)
+        for parameter in parameters if self.half else ():
+            if parameter.grad is not None:
+                parameter.grad.div_(self.magnified)
         rate = learning_rate(self.step + 1, self.settings.optim)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.optim.max_norm))
         if not (math.isfinite(norm) and math.isfinite(loss)):
@@ -76,7 +102,9 @@ class TrainingState:
             raise WorkbenchError(
                 f"The gradient of step {self.step + 1} is not finite (loss {loss:g}, "
                 f"learning rate {rate:g}). The adapter is as step {self.step} left it.",
-                "Teach again with a lower --lr, or look at the rows for very long or odd demonstrations.",
+                _TOO_LARGE
+                if self.half
+                else "Teach again with a lower --lr, or look at the rows for very long or odd demonstrations.",
             )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
