@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.test_docs import ROOT, script
 from tests.waiting import until
 from workbench import quantised
 from workbench.allocations import forget_peak, peak_of
-from workbench.decoding import Head
+from workbench.decoding import Head, captured
 from workbench.models import load
 from workbench.pocket import WEIGHTS
 
@@ -33,6 +35,7 @@ PROMISED = {
     "loss_gb",
     "estimate_error",
 }
+GRAPHS = "WORKBENCH_CUDA_GRAPHS"
 OPTIONS = ["--rounds", "1", "--steps", "2", "--length", "8", "--lengths", "8", "16", "--rollouts-list", "1", "2"]
 FAKE = """
 import json, pathlib, sys
@@ -224,6 +227,25 @@ def test_a_step_is_said_after_the_warm_up_whose_peak_is_forgotten(monkeypatch: p
     monkeypatch.setattr(gpu_worker, "say", lambda **found: seen.extend(found))
     gpu_worker.measure_step("ours", rollouts=2, steps=2)
     assert seen == ["forgotten", *["step", "sample", "teacher", "student", "update"] * 2]
+
+
+def test_steps_that_cannot_be_recorded_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(gpu_worker, "say", lambda **found: said.append(found))
+    monkeypatch.setattr(captured, "_given_up", False)
+
+    class Refusing:
+        def __init__(self, step: Any) -> None:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(captured, "recorder", lambda device: Refusing if os.environ.get(GRAPHS) else None)
+    monkeypatch.setenv(GRAPHS, "")
+    with warnings.catch_warnings(), pytest.raises(captured.CaptureNote, match="not permitted when stream is capturing"):
+        gpu_worker.measure_decode(20, 1, captured=True)
+    monkeypatch.setenv(GRAPHS, "")
+    gpu_worker.measure_decode(4, 2, captured=False)
+    assert [list(found) for found in said] == [["generate"], ["live"], ["as_run"]] * 2
+    assert all(seconds > 0 for found in said for values in found.values() for seconds in values)
 
 
 @pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
