@@ -24,7 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from teaching import arguments, as_keep, data, generic_keep, in_processes, machine, say, settings, skill_on, teach
+from teaching import (
+    arguments,
+    as_keep,
+    data,
+    finished,
+    generic_keep,
+    in_processes,
+    machine,
+    say,
+    settings,
+    skill_on,
+    teach,
+)
 
 from workbench import (
     POCKET,
@@ -140,9 +152,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         adapters = options.adapters or Path(temporary)
         given = ["--model", options.model, "--adapters", str(adapters)]
-        there = [seed for seed in seeds if not (adapters / f"first-{seed}").exists()]
-        in_processes(__file__, [("first", seed) for seed in there], options.jobs, given=given)
         tasks = [("second", seed, name) for name in names for seed in seeds]
+        done = finished(options.results, about)
+        asked = {task[1] for task in tasks if " ".join(task) not in done}
+        first = [("first", seed) for seed in seeds if seed in asked and not (adapters / f"first-{seed}").exists()]
+        in_processes(__file__, first, options.jobs, given=given)
         found = in_processes(__file__, tasks, options.jobs, options.results, about, given)
     rows = {name: found[i * options.seeds : (i + 1) * options.seeds] for i, name in enumerate(names)}
     middle = {

@@ -192,13 +192,12 @@ def in_processes(
     that the file has under the same is not run again.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    lock, lines = threading.Lock(), kept.read_text().splitlines() if kept is not None and kept.exists() else []
-    known = {(line["task"], json.dumps(line["about"])): line["found"] for line in map(json.loads, lines)}
+    lock, known = threading.Lock(), finished(kept, about)
 
     def run(task: Sequence[str]) -> dict[str, Any]:
         name = " ".join(task)
-        if (name, json.dumps(about)) in known:
-            return dict(known[name, json.dumps(about)])
+        if name in known:
+            return known[name]
         done = subprocess.run(
             [sys.executable, script, *given, "--task", *task], capture_output=True, text=True, env=environment
         )
@@ -213,6 +212,13 @@ def in_processes(
 
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(run, tasks))
+
+
+def finished(kept: Path | None, about: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """What this file has of tasks under these settings, by the task's words."""
+    lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    same = json.loads(json.dumps(about))
+    return {line["task"]: line["found"] for line in map(json.loads, lines) if line["about"] == same}
 
 
 def arguments(doc: str | None, seeds: int, kept: str | None = None) -> argparse.ArgumentParser:
