@@ -15,7 +15,7 @@ from tests.fake_run import sample_of
 from tests.test_views import a_run, a_step, harmless
 from tests.waiting import until
 from workbench.app import fields, teach, teaching, watching
-from workbench.app.desk import Desk, Shared
+from workbench.app.desk import Cursor, Desk, Shared
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Evaluated, Measure, RunEnded, Step
@@ -57,12 +57,13 @@ def at(tmp_path: Path, rows: list[Demonstration]) -> Iterator[Open]:
             worker.close()
 
 
-def pressed(desk: Desk, name: str = "", **typed: Any) -> list[Any]:
+def pressed(desk: Desk, name: str = "", cursor: Cursor | None = None, **typed: Any) -> list[Any]:
     """Press Start teaching with the form as it is drawn."""
     first = {"steps": 20, "rate": f"{RATE:g}", "keep": True, "share": 0.2, "every": 5, "save": 5}
     first |= {name: typed[name] for name in first if name in typed}
     more = [typed.get(key[1], fields.shown(desk, key)) for key in MORE]
-    return teach.press_start(desk, MORE, name, typed.get("method", "sdft"), teach.PLAIN, *first.values(), *more)[:3]
+    chosen = typed.get("method", "sdft"), teach.PLAIN
+    return teach.press_start(desk, MORE, {} if cursor is None else cursor, name, *chosen, *first.values(), *more)[:3]
 
 
 def ended(desk: Desk, run: str) -> bool:

@@ -150,6 +150,7 @@ def test_words_that_look_like_html_stay_words(visit: Visit) -> None:
     visit.says("#teach-problem", "name")
     harmless(visit)
     visit.type("Name of the run", "hostile")
+    expect(visit.at("#teach-problem")).not_to_contain_text("name", timeout=WAIT)
     visit.press("Start teaching")
     visit.says("#teach-state", f"Finished after {HOLD} steps.")
     harmless(visit)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from workbench.app import code, fields, teaching, watching
+from workbench.app import code, fields, refusal, teaching, watching
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.fields import Key
 from workbench.app.notes import note, wrong
@@ -66,7 +66,8 @@ def build(desk: Desk, shared: Shared) -> None:
 
     keys: list[Key] = list(more)
     typed = [steps, rate, keep, share, every, save, *more.values()]
-    begin.click(partial(press_start, desk, keys), [name, method, on, *typed], [problem, watch.run, name], **QUIET)
+    inputs = [shared.cursor, name, method, on, *typed]
+    begin.click(partial(press_start, desk, keys), inputs, [problem, watch.run, name], **QUIET)
     halt.click(partial(press_stop, desk), None, problem, **QUIET)
     again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
     watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
@@ -80,19 +81,23 @@ def build(desk: Desk, shared: Shared) -> None:
     on.input(partial(told, set_on, desk), on, problem, **quick)
     gr.on([every.input, save.input], partial(told, set_every, desk), [every, save], problem, **quick)
     warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **quick)
-    shared.remember(name, "teach.name")
+    shared.remember(name, refusal.NAME)
 
     form = [steps, rate, method, keep, share, on, every, save, *more.values()]
     shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], [*form, warn])
     # In view or not: filled in only once the tab is in view, it would overwrite what is typed there at once.
     shared.on_tick(partial(poll_form, desk, keys), form)
     shared.on_tick(partial(poll_buttons, desk), [begin, halt, again], tab="teach")
+    shared.on_tick(lambda seen: ["" if refusal.mended(desk, seen) else gr.skip()], [problem], tab="teach")
     code.button(partial(code.teach, desk), [name])
     publish(desk)
 
 
-def press_start(desk: Desk, keys: Sequence[Key], name: str, method: str, on: str, *typed: Any) -> list[Any]:
+def press_start(
+    desk: Desk, keys: Sequence[Key], cursor: Cursor, name: str, method: str, on: str, *typed: Any
+) -> list[Any]:
     """Begin with what the page shows; returns problem, run in view, name."""
+    refusal.forget(cursor)
     steps, rate, keep, share, every, save, *more = typed
     try:
         teaching.set_values(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
@@ -101,10 +106,15 @@ def press_start(desk: Desk, keys: Sequence[Key], name: str, method: str, on: str
         set_every(desk, every, save)
         set_on(desk, on)
         desk.drafts.choose(method=method)
-        made = teaching.start(desk, name)
     except WorkbenchError as error:
         return [wrong(error), gr.skip(), gr.skip()]
-    desk.drafts.type("teach.name", "")
+    idle = desk.worker.status.state == "idle"
+    try:
+        made = teaching.start(desk, name)
+    except WorkbenchError as error:
+        refusal.keep(desk, cursor, name, idle)
+        return [wrong(error), gr.skip(), gr.skip()]
+    desk.drafts.type(refusal.NAME, "")
     return ["", gr.update(choices=_with(desk, made), value=made), ""]
 
 

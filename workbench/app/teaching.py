@@ -64,12 +64,11 @@ def set_values(desk: Desk, values: dict[tuple[str, str], Any]) -> None:
         desk.drafts.set_setting(group, name, None if value == default_of(desk, group, name) else value)
 
 
-def start(desk: Desk, name: str = "") -> str:
-    """Teach the examples of the draft; returns the run's name. The teaching goes on by itself.
+def ready(desk: Desk, name: str = "") -> str:
+    """What a run would be called, if nothing stands in the way of beginning it but the worker.
 
     Raises:
         InputError: something is wrong with the rows, the settings or the name.
-        WorkbenchError: the worker is busy, or not there.
     """
     drafts = desk.drafts
     drafts.split()  # says what is wrong with the rows before anything begins
@@ -80,6 +79,18 @@ def start(desk: Desk, name: str = "") -> str:
     choices = drafts.choices
     if choices.on is not None and not desk.run(choices.on).adapter.is_dir():
         raise InputError(f"Run {choices.on} is not finished, so it cannot be taught further.", "Resume it first.")
+    return name
+
+
+def start(desk: Desk, name: str = "") -> str:
+    """Teach the examples of the draft; returns the run's name. The teaching goes on by itself.
+
+    Raises:
+        InputError: as `ready`.
+        WorkbenchError: the worker is busy, or not there.
+    """
+    name = ready(desk, name)
+    drafts, choices = desk.drafts, desk.drafts.choices
     call = desk.worker.call(
         "teach",
         name=name,
