@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
+
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAKE = [sys.executable, str(ROOT / "tests" / "fake_worker.py")]
@@ -152,8 +154,8 @@ class Visit:
         assert not self.errors, self.errors
 
     def ready(self) -> None:
-        """Wait until the page is there and the model is loaded."""
-        expect(self.at("#status")).to_contain_text("Ready.", timeout=WAIT)
+        """Wait until the page has been told how things stand and the model is loaded, whatever it is doing."""
+        self.says("#status", re.compile(r"Ready\.|Teaching|Stopping|Checking|Working"))
 
     def tab(self, name: str) -> None:
         """Go to a tab."""
@@ -177,10 +179,18 @@ class Visit:
         """Wait until a part of the page says something."""
         expect(self.at(selector)).to_contain_text(words, timeout=WAIT)
 
+    def becomes(self, script: str, wanted: Any, argument: Any = None) -> Any:
+        """What a script gives as soon as that is `wanted`, or in the end: a page that is being drawn moves."""
+        with suppress(AssertionError):
+            until(lambda: self.page.evaluate(script, argument) == wanted, 15)
+        return self.page.evaluate(script, argument)
+
     def use_set(self) -> None:
         """Choose the first sample set."""
         self.tab("Examples")
         self.press("Use this set")
+        # What the steps say may be left from the test before.
+        self.says("#examples-said", "200 examples are in use")
         self.says("#steps", "140 teach, 60 kept back")
 
     def start(self, steps: int, name: str = "") -> None:

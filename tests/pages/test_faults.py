@@ -19,7 +19,7 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import APIResponse, Browser, Route
+    from playwright.sync_api import APIResponse, Browser, Locator, Route
 
 HOLD = 3
 
@@ -210,12 +210,12 @@ def test_a_hidden_tab_shows_the_run_as_it_is_when_it_comes_back(
         front.page.bring_to_front()
         woken = "window.woken = performance.now()"
         visit.page.evaluate(f"{woken}; setInterval(() => {{ {woken} }}, 100)")
-        until(lambda: visit.page.evaluate("document.hidden"), 20)
+        until(lambda: visit.page.evaluate("document.hidden"))
         # What the browser itself does with such a tab after some minutes.
         sleeper = window.new_cdp_session(visit.page)
         sleeper.send("Page.setWebLifecycleState", {"state": "frozen"})
         asleep = "document.hidden && performance.now() - window.woken > 2000"
-        until(lambda: visit.page.evaluate(asleep), 20)
+        until(lambda: visit.page.evaluate(asleep))
         front.tab("Teach")
         front.press("Stop")
         front.says("#teach-state", f"Stopped at step {HOLD} of 50")
@@ -237,53 +237,59 @@ def test_the_five_clicks_by_keyboard_alone(visit: Visit) -> None:
                 return
         pytest.fail(f"{name} is not reached by {key}")
 
-    def press(tab: str, name: str) -> None:
+    def enter(tab: str) -> None:
         go_to(tab, "Shift+Tab")
         visit.page.keyboard.press("Enter")
-        go_to(name)
-        visit.page.keyboard.press("Enter")
+        expect(visit.page.get_by_role("tab", name=tab, exact=True)).to_have_attribute(
+            "aria-selected", "true", timeout=WAIT
+        )
+
+    def go_into(field: Locator) -> None:
+        expect(field).to_be_visible(timeout=WAIT)
+        for _ in range(20):
+            visit.page.keyboard.press("Tab")
+            if field.evaluate("field => field === document.activeElement"):
+                return
+        pytest.fail("the field is not reached by Tab")
 
     go_to("Use this set")
     visit.page.keyboard.press("Enter")
+    visit.says("#examples-said", "200 examples are in use")
     visit.says("#steps", "140 teach, 60 kept back")
-    press("Check", "Check the teacher")
-    visit.says("#verdict", "Good to teach.")
-    go_to("Teach", "Shift+Tab")
+    enter("Check")
+    go_to("Check the teacher")
     visit.page.keyboard.press("Enter")
-    visit.page.wait_for_function("document.activeElement.textContent.trim() === 'Teach'")
+    visit.says("#verdict", "Good to teach.")
+    enter("Teach")
+    # What is greyed out is passed over.
+    expect(visit.button("Start teaching")).to_be_enabled(timeout=WAIT)
     steps = visit.page.get_by_label("How long (steps)")
-    for _ in range(20):
-        visit.page.keyboard.press("Tab")
-        if steps.evaluate("field => field === document.activeElement"):
-            break
+    go_into(steps)
     visit.page.keyboard.press("ControlOrMeta+a")
     visit.page.keyboard.type(str(HOLD))
+    expect(steps).to_have_value(str(HOLD), timeout=WAIT)
     go_to("Start teaching")
     visit.page.keyboard.press("Enter")
     visit.says("#teach-state", f"Finished after {HOLD} steps.")
-    go_to("Compare", "Shift+Tab")
-    visit.page.keyboard.press("Enter")
-    question = visit.at("#question textarea")
-    for _ in range(20):
-        visit.page.keyboard.press("Tab")
-        if question.evaluate("field => field === document.activeElement"):
-            break
+    enter("Compare")
+    expect(visit.page.get_by_label("Student of run")).not_to_have_value("No run: base and teacher only", timeout=WAIT)
+    go_into(visit.at("#question textarea"))
     visit.page.keyboard.type("What is 3 plus 4?")
     visit.page.keyboard.press("Enter")
     for role in ("base", "teacher", "student"):
         visit.says(f"#answer-{role} .wb-note", "token")
 
 
-def fill(visit: Visit) -> None:
+def fill(visit: Visit, run: str) -> None:
     """Something on every tab: examples, a check, a finished run, answers."""
     visit.use_set()
     visit.tab("Check")
     visit.press("Check the teacher")
     visit.says("#verdict", "Good to teach.")
-    visit.start(HOLD, "")
+    visit.start(HOLD, run)
     visit.says("#teach-state", f"Finished after {HOLD} steps.")
     visit.tab("Compare")
-    expect(visit.page.get_by_label("Student of run")).not_to_have_value("No run: base and teacher only", timeout=WAIT)
+    expect(visit.page.get_by_label("Student of run")).to_have_value(run, timeout=WAIT)
     visit.type("Question", "What is 3 plus 4?")
     visit.press("Ask all three")
     visit.says("#answer-student .wb-note", "token")
@@ -294,7 +300,7 @@ def fill(visit: Visit) -> None:
 
 
 def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit: Visit) -> None:
-    fill(visit)
+    fill(visit, "opened")
     found = {}
     for tab in TABS:
         visit.tab(tab)
@@ -307,28 +313,35 @@ def test_no_serious_finding_of_axe_with_a_finished_run_and_everything_open(visit
     assert not any(found.values()), json.dumps({tab: lines for tab, lines in found.items() if lines}, indent=1)
     visit.tab("Teach")
     visit.page.emulate_media(forced_colors="active", reduced_motion="reduce")
-    filled = "() => getComputedStyle(document.querySelector('#retention .wb-fill')).backgroundColor"
-    assert visit.page.evaluate(filled) == "rgb(10, 122, 90)", "a bar is its colour, whatever the system's colours are"
+    # A bar is its colour, whatever the system's colours are.
+    expect(visit.at("#retention .wb-fill").first).to_have_css("background-color", "rgb(10, 122, 90)", timeout=WAIT)
     slow = "e => parseFloat(getComputedStyle(e).transitionDuration) > .01"
-    assert visit.page.evaluate(f"[...document.querySelectorAll('[role=tabpanel] *')].filter({slow}).length") == 0
+    assert visit.becomes(f"[...document.querySelectorAll('[role=tabpanel] *')].filter({slow}).length", 0) == 0
+
+
+def over(selector: str) -> str:
+    """By how many pixels what an element holds is wider than the element, as a script."""
+    return f"(e => e.scrollWidth - e.clientWidth)(document.querySelector(`{selector}`))"
 
 
 def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:
     visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844}, has_touch=True)
-    fill(visit)
+    fill(visit, "narrow")
     found, tables = {}, {}
     for tab in TABS:
         visit.tab(tab)
-        found[tab] = wider(visit.page)
+        found[tab] = wider(visit)
         if table := {"Examples": "#examples-table", "Check": "#check-table", "Compare": "#compare-table"}.get(tab):
             expect(visit.at(f"{table} .body-cell:last-child").first).to_be_visible(timeout=WAIT)
-            tables[table] = visit.at(f"{table} .virtual-table-viewport").evaluate("e => e.scrollWidth - e.clientWidth")
-            cells = visit.at(f"{table} .virtual-row").first.locator(".body-cell").locator("visible=true")
-            assert min(cell.bounding_box()["width"] for cell in cells.all()) > 250, "each cell has a line of its own"
+            tables[table] = visit.becomes(f"table => {over('${table} .virtual-table-viewport')}", 0, table)
+            each = "[...document.querySelectorAll(`${table} .virtual-row:first-child .body-cell`)]"
+            narrow = f"table => {each}.map(e => e.offsetWidth).filter(width => width && width <= 250).length"
+            assert visit.becomes(narrow, 0, table) == 0, "each cell has a line of its own"
             label = "getComputedStyle(document.querySelector(`${table} .body-cell:last-child`), '::before').content"
             tables[f"last of {table}"] = visit.page.evaluate(f"table => {label}", table)
         if tab == "Runs":
-            cut = visit.at("#runs-table .wb-wide").evaluate("table => table.scrollWidth - table.clientWidth")
+            expect(visit.at("#runs-table .wb-wide")).to_be_attached(timeout=WAIT)
+            cut = visit.becomes(over("#runs-table .wb-wide"), 0)
     visit.close()
     assert cut == 0, "each run is a card, and nothing has to be moved sideways"
     assert found == dict.fromkeys(TABS, 0)
@@ -344,16 +357,16 @@ def test_the_tables_columns_fit_a_laptops_window(browser: Browser, served: Serve
     visit.tab("Check")
     visit.press("Check the teacher")
     visit.says("#check-table", "wrong")
-    cut = """() => [...document.querySelectorAll('#check-table .table-wrap, #check-table .virtual-table-viewport')]
-        .map(e => e.scrollWidth - e.clientWidth)"""
-    over = visit.page.evaluate(cut)
+    viewport = ".virtual-table-viewport"
+    cut = [visit.becomes(f"{over(f'#check-table {part}')} <= 1", True) for part in (".table-wrap", viewport)]
     lefts = """() => ['.header-table th', '.virtual-row:first-child .body-cell'].map(cells =>
         [...document.querySelectorAll('#check-table ' + cells)].map(e => Math.round(e.getBoundingClientRect().left)))"""
     visit.page.set_viewport_size({"width": 1280, "height": 900})
     room = "document.querySelector('#check-table .virtual-table-viewport').clientWidth"
     used = "document.querySelector('#check-table .header-table').offsetWidth"
     visit.page.wait_for_function(f"{room} > 1000 && Math.abs({room} - {used}) <= 1")
+    visit.becomes(f"(([heads, cells]) => '' + heads === '' + cells)(({lefts})())", True)
     heads, cells = visit.page.evaluate(lefts)
     visit.close()
-    assert over and max(over) <= 1, over
+    assert cut == [True, True]
     assert len(heads) == 4 and heads == cells, "each column is below its head"

@@ -51,9 +51,9 @@ def findings(page: Page) -> list[str]:
     ]
 
 
-def wider(page: Page) -> int:
+def wider(visit: Visit) -> int:
     """By how many pixels the page is wider than its window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    return int(visit.becomes("document.documentElement.scrollWidth - document.documentElement.clientWidth", 0))
 
 
 def test_a_run_is_the_same_after_a_refresh_in_a_second_tab_and_until_it_is_stopped(
@@ -88,7 +88,9 @@ def test_the_first_two_clicks_by_keyboard_alone(visit: Visit) -> None:
 
     go_to("Use this set")
     visit.page.keyboard.press("Enter")
+    visit.says("#examples-said", "200 examples are in use")
     visit.says("#steps", "140 teach, 60 kept back")
+    expect(visit.button("Download")).to_be_enabled(timeout=WAIT)
     go_to("Download")
     with visit.page.expect_download() as downloaded:
         visit.page.keyboard.press("Enter")
@@ -120,7 +122,7 @@ def test_no_tab_is_wider_than_a_phone(browser: Browser, served: Served) -> None:
     found = {}
     for tab in TABS:
         visit.tab(tab)
-        found[tab] = wider(visit.page)
+        found[tab] = wider(visit)
     visit.close()
     assert found == dict.fromkeys(TABS, 0)
 
