@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from workbench.decoding import products
 
-wide = pytest.mark.skipif(not products.wide(), reason="this processor has no 512-bit vectors")
+wide = pytest.mark.skipif(not products.can_be_wide(), reason="this processor has no 512-bit vectors")
+
+
+@pytest.fixture(autouse=True)
+def by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that is not of MKL's maker, wherever this one can."""
+    monkeypatch.setattr(products, "_WIDE", products.can_be_wide())
+
+
+@pytest.mark.parametrize(("maker", "its_own"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_mkl_is_kept_to_on_its_makers_processors(
+    maker: str, its_own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nvendor_id\t: {maker}\n")
+    monkeypatch.setattr(products, "Path", lambda name: info)
+    assert products.by_intel() is its_own
+    info.unlink()  # as on Windows
+    monkeypatch.setattr(products.platform, "processor", lambda: f"Model 1 Stepping 2, {maker}")
+    assert products.by_intel() is its_own
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (16, 48), (3, 7, 48), (200, 33), (0, 5)])
