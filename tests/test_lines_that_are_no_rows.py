@@ -119,7 +119,8 @@ def test_a_line_is_mended_in_the_table(desk: Desk) -> None:
     assert desk.drafts.rows[1]["prompt"] == lines[1][2], "what was typed stands there"
     assert "The line is not JSON" in table["data"][1][1] and "(character 32)" in table["data"][1][1]
     for _ in range(2):  # a browser may send the same table again
-        shown = edited('{"question": "B?", "reply": "b"}')[1]
+        said, shown = edited('{"question": "B?", "reply": "b"}')[:2]
+        assert "elsewhere" not in str(said), "what the line became is no change of somebody else's"
         assert desk.drafts.rows[1] == {"prompt": "B?", "demonstration": "b"} and not desk.drafts.problems
         assert shown["data"][1][2:4] == ["B?", "b"]
     desk.drafts.undo()
