@@ -105,10 +105,6 @@ def write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _file() -> IO[str]:
-    return tempfile.TemporaryFile("w+", errors="replace")
-
-
 def _text(file: IO[str]) -> str:
     file.seek(0)
     return file.read()

@@ -176,12 +176,12 @@ class StackedDecoder(PackedDecoder):
 
     def _read(self, ids: Tensor, mask: Tensor, cache: StackedKeyValues, keep: int) -> Tensor:
         """Fill the cache with prompts: all of their tokens in one go, as so many rows of one token each."""
-        lengths = mask.sum(1).tolist()
-        prompts = _Prompts(cache, lengths, ids.shape[1])
-        self.layers = self._bind(tuple(int(own.sum()) for own in torch.split(mask, list(cache.sizes))))
+        cache.next_position = mask.sum(1)
+        prompts = _Prompts(cache, cache.next_position.tolist(), ids.shape[1])
+        of_sets = torch.split(torch.tensor(prompts.lengths), list(cache.sizes))
+        self.layers = self._bind(tuple(int(own.sum()) for own in of_sets))
         hidden = super().forward_hidden(ids[mask > 0][:, None], None, cast(Any, prompts))[:, 0]
         cache.blocked[:, : prompts.width] = mask == 0
-        cache.next_position = mask.sum(1)
         cache.length = prompts.width
         ends = cache.next_position.cumsum(0)
         kept = ends[:, None] - torch.arange(keep, 0, -1, device=ends.device)
