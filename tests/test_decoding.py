@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests import tiny
-from workbench import decoding
+from workbench import decoding, sampling
 from workbench.decoding import LiveDecoder, ModelDecoder, PackedDecoder, decoder_for
 from workbench.decoding.live import runs_live
 from workbench.decoding.packed import inner_model
@@ -227,6 +227,26 @@ def test_sampling_follows_the_distribution() -> None:
         drawn = torch.bincount(choice(logits, uniform), minlength=5).double()
         expected = (logits[0] / choice.temperature).softmax(-1).double()[kept] * 40_000
         assert float(((drawn - expected) ** 2 / expected).sum()) < 18.5  # 0.1% of fair samples exceed this
+
+
+@pytest.mark.parametrize("vocabulary", [sampling.LARGE + 1, 128 * 100, 20_011])
+def test_a_large_vocabulary_is_sampled_as_a_small_one(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = 4 * torch.randn(6, vocabulary, generator=generator)
+    # Most tokens cannot be chosen, the first and the last of them among these.
+    logits[torch.rand(6, vocabulary, generator=generator) < 0.9] = -torch.inf
+    logits[:, [0, -1]] = -torch.inf
+    weights = logits.softmax(-1).double()
+    total = weights.cumsum(-1)
+    tokens = total.masked_select(weights > 1e-6)[:200]  # where one ends and the next begins
+    edges = torch.cat([tokens, total[:, sampling.BLOCK - 1 :: sampling.BLOCK].flatten()]).clamp(0, 1 - 2**-53)
+    for number in [0.0, 0.5, 1 - 2**-53, *edges.tolist()]:
+        uniform = torch.full((6,), number, dtype=torch.double)
+        token = Choice()(logits, uniform)
+        assert bool((weights.gather(-1, token[:, None]) > 0).all()), number
+        sought, end = uniform.double() * total[:, -1], total.gather(-1, token[:, None])[:, 0]
+        begin = end - weights.gather(-1, token[:, None])[:, 0]
+        assert bool((begin - 1e-6 <= sought).all() and (sought <= end + 1e-6).all()), number
 
 
 def test_top_k_and_top_p_keep_the_likeliest() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.decoding import Decoder, PackedDecoder, Tape
@@ -21,6 +22,10 @@ from workbench.decoding.captured import in_steps
 
 COUNT_EVERY = {"cuda": 8}
 """Tokens after which it is asked how many rows have ended, by kind of device; elsewhere after each."""
+
+LARGE = 8192
+"""Tokens of a vocabulary that is searched block by block, and those of a block."""
+BLOCK = 128
 
 
 class Stopped(Exception):
@@ -79,7 +84,8 @@ class Choice:
         """Next tokens [B] from logits [B, V] and numbers [B] drawn uniformly from [0, 1)."""
         if self.temperature == 0:
             return logits.argmax(-1)
-        probabilities = (logits.float() / self.temperature).softmax(-1)
+        logits = logits.float()
+        probabilities = (logits if self.temperature == 1 else logits / self.temperature).softmax(-1)
         if self.top_k or self.top_p < 1:
             return self._from_best(probabilities, uniform)
         return _invert(probabilities, uniform)
@@ -95,10 +101,30 @@ class Choice:
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     """Index [B] at which the running sum of weights [B, V] passes `uniform` of the whole."""
+    if weights.shape[-1] > LARGE:
+        return _invert_in_blocks(weights, uniform)
     # Double precision: over a large vocabulary a float32 sum would lose the unlikely tokens.
     total = weights.double().cumsum(-1)
     index = torch.searchsorted(total, uniform.double()[:, None] * total[:, -1:], right=True)[:, 0]
     return index.clamp_(max=weights.shape[-1] - 1)
+
+
+def _invert_in_blocks(weights: Tensor, uniform: Tensor) -> Tensor:
+    """`_invert`: first in which block of weights, then at which weight of the block.
+
+    A running sum over a whole vocabulary has to be taken from its start to its end; those of blocks need not.
+    """
+    vocabulary = weights.shape[-1]
+    blocks = F.pad(weights, (0, -vocabulary % BLOCK)).view(len(weights), -1, BLOCK)
+    sums = blocks.sum(-1).double()
+    total = sums.cumsum(-1)
+    sought = uniform.double()[:, None] * total[:, -1:]
+    block = torch.searchsorted(total, sought, right=True).clamp_(max=total.shape[-1] - 1)
+    size = sums.gather(-1, block)
+    # Rounding must lead neither before the block nor behind it, where a token without any weight may lie.
+    share = ((sought - total.gather(-1, block) + size) / size).clamp_(0, 1 - 2**-52)[:, 0]
+    own = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0]
+    return (block[:, 0] * BLOCK + _invert(own, share)).clamp_(max=vocabulary - 1)
 
 
 def sample(
