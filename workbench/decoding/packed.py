@@ -308,7 +308,8 @@ class FlatDecoder:
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """What queries [B, H, T, D] take from keys and values [B, G, L, D]; `bias` is `attention_bias`'s."""
-        if not self.folds:
+        # The heads of a group read the same keys: as tokens they read them once, which pays where there is one token.
+        if not self.folds and q.shape[2] > 1:
             return F.scaled_dot_product_attention(q, keys, values, attn_mask=bias, enable_gqa=self.groups != self.heads)
         rows, heads, new, size = q.shape
         q = q.reshape(rows, self.groups, heads // self.groups * new, size)
