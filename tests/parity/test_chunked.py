@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from workbench import chunked as chunked_loss
 from workbench.allocations import peak_of
 from workbench.chunked import chunk_tokens, chunked_cross_entropy, chunked_divergence
 from workbench.decoding.head import Head
@@ -72,14 +73,17 @@ def assert_same(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -
     scale=st.sampled_from([1.0, 0.25]),
     tokens=st.integers(1, 9),
     chunk=st.integers(1, 5),
+    at_once=st.sampled_from([1, 3, 100]),
     seed=st.integers(0, 99),
 )
 @hypothesis_settings(max_examples=120)
 def test_every_setting_equals_the_plain_loss(
-    tokens: int, chunk: int, seed: int, softcap: float, scale: float, **how: Any
+    tokens: int, chunk: int, at_once: int, seed: int, softcap: float, scale: float, **how: Any
 ) -> None:
     student, teacher, head = setup(tokens, 5, 23, seed, softcap=softcap, scale=scale)
-    assert_same(chunked(student, teacher, head, chunk=chunk, **how), plain(student, teacher, head, **how))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked_loss, "CACHED_BYTES", at_once * 23 * 8)
+        assert_same(chunked(student, teacher, head, chunk=chunk, **how), plain(student, teacher, head, **how))
 
 
 @pytest.mark.parametrize(
@@ -99,9 +103,12 @@ def test_the_full_vocabulary_equals_the_plain_loss(how: dict[str, Any]) -> None:
     assert_same(chunked(student, teacher, head, chunk=3, **how), plain(student, teacher, head, **how))
 
 
-def test_cross_entropy_equals_the_plain_one() -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_cross_entropy_equals_the_plain_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_loss, "CACHED_BYTES", at_once * 31 * 8)
     student, _, head = setup(11, 6, 31, softcap=4.0)
     targets = torch.arange(11)
+    targets[::2] = head(student)[::2].argmax(-1)
     leaf, other = student.clone().requires_grad_(), student.clone().requires_grad_()
     found = chunked_cross_entropy(leaf, head, targets, chunk=4)
     expected = cross_entropy(head(other), targets, reduction="none")
@@ -112,8 +119,10 @@ def test_cross_entropy_equals_the_plain_one() -> None:
     assert torch.equal(found.agrees, head(student).argmax(-1) == targets)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 100])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_what_is_noted_in_passing(temperature: float) -> None:
+def test_what_is_noted_in_passing(temperature: float, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_loss, "CACHED_BYTES", at_once * 31 * 8)
     student, teacher, head = setup(10, 6, 31)
     ask = torch.arange(10) % 3 == 1
     found = chunked_divergence(student, head, teacher, head, ask=ask, chunk=4, temperature=temperature)
