@@ -350,12 +350,24 @@ def test_the_form_follows_the_draft_but_not_under_a_typing_hand(at: Open) -> Non
     desk = at()
     cursor: dict[str, Any] = {}
     first = teach.poll_form(desk, MORE, cursor)
-    assert first[0] == 20 and len(first) == 8 + len(MORE)
+    assert first[0] == 20 and len(first) == 9 + len(MORE)
     assert first[1]["value"] == f"as usual ({RATE:g})"
     assert all(is_skip(value) for value in teach.poll_form(desk, MORE, cursor))
     desk.drafts.set_setting("lora", "rank", 4)
     changed = [i for i, value in enumerate(teach.poll_form(desk, MORE, cursor)) if not is_skip(value)]
-    assert changed == [8 + MORE.index(("lora", "rank"))]
+    assert changed == [9 + MORE.index(("lora", "rank"))]
+
+
+def test_what_the_teaching_goes_on_from_is_said_where_it_is_begun(at: Open) -> None:
+    desk = at()
+    cursor: dict[str, Any] = {}
+    assert teach.poll_form(desk, MORE, cursor)[6] == ""
+    pressed(desk, "earlier")
+    until(lambda: ended(desk, "earlier"))
+    desk.drafts.choose(on="earlier")
+    assert "This teaching goes on from earlier." in teach.poll_form(desk, MORE, cursor)[6]
+    desk.drafts.choose(on=None)
+    assert teach.poll_form(desk, MORE, cursor)[6] == ""
 
 
 def test_the_form_is_filled_in_before_its_tab_comes_into_view(at: Open) -> None:

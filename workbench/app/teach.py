@@ -20,6 +20,7 @@ METHODS = [
     ("SFT: the student copies the examples word by word (the usual way, to compare with)", "sft"),
 ]
 PLAIN = "The model as it was loaded"
+FURTHER = "This teaching goes on from {}. To begin with the model itself, change Start from under Advanced."
 KEEP = "Keep what it knows"
 
 
@@ -57,6 +58,7 @@ def build(desk: Desk, shared: Shared) -> None:
             save = gr.Number(desk.drafts.choices.save_every, label="Save a checkpoint every so many steps", precision=0)
             warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
         more = fields.advanced(desk)
+    further = gr.HTML(elem_id="teach-further", padding=False)
     problem = gr.HTML(elem_id="teach-problem", padding=False)
     with gr.Row():
         begin = gr.Button("Start teaching", variant="primary", min_width=140)
@@ -83,7 +85,7 @@ def build(desk: Desk, shared: Shared) -> None:
     warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **quick)
     shared.remember(name, refusal.NAME)
 
-    form = [steps, rate, method, keep, share, on, every, save, *more.values()]
+    form = [steps, rate, method, keep, share, on, further, every, save, *more.values()]
     shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], [*form, warn])
     # In view or not: filled in only once the tab is in view, it would overwrite what is typed there at once.
     shared.on_tick(partial(poll_form, desk, keys), form)
@@ -246,6 +248,7 @@ def form_values(desk: Desk, keys: Sequence[Key]) -> list[Any]:
         ),
         gr.update(value=share_of(desk), visible=bool(desk.drafts.keep)),
         gr.update(choices=[PLAIN, *runs], value=started),
+        note("" if started == PLAIN else FURTHER.format(started), "info"),
         choices.evaluate_every,
         choices.save_every,
         *fields.values(desk, list(keys)),
@@ -257,7 +260,7 @@ def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
     seen = cursor.get("teach.form")
     cursor["teach.form"] = now = [desk.worker.status.model, desk.drafts.version, desk.worker.status.state == "idle"]
     if seen == now:
-        return [gr.skip()] * (8 + len(keys))
+        return [gr.skip()] * (9 + len(keys))
     made = form_values(desk, keys)
     # A field is only redrawn if what it should hold has changed, so that nothing is taken from under a typing hand.
     before = cursor.get("teach.values", {})
