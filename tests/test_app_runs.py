@@ -9,6 +9,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,33 @@ def test_a_poll_draws_the_list_only_when_it_has_changed(desk: Desk) -> None:
     assert isinstance(runs.poll(desk, cursor)[0], dict)  # gr.skip()
     shelving.note(desk, "one", "good")
     assert "good" in runs.poll(desk, cursor)[0]
+
+
+def test_what_is_chosen_in_the_lists_stays_when_they_are_drawn_again(desk: Desk, rows: list[Demonstration]) -> None:
+    desk.drafts.choose(run="two")
+    cursor: dict[str, Any] = {}
+
+    def shown() -> list[str]:
+        cursor["runs.mark"] = None
+        return [part["value"] for part in runs.poll(desk, cursor)[1:4]]
+
+    assert shown() == ["two", "two", "one"]
+    for field, name in (("run", "one"), ("one", "one"), ("other", "two")):
+        runs.choose(field, cursor, name)
+    make(desk.runs, "three", rows)
+    desk.drafts.choose(run="three")  # somebody began to teach it
+    assert shown() == ["one", "one", "two"]
+    press = partial(runs.press, desk)
+    # The note is one on what was chosen, and so is whatever comes after it.
+    assert press(runs._note, "{}", cursor, "one", "good")[3]["value"] == "one"
+    assert press(shelving.rename, "{}", cursor, "one", "first")[3]["value"] == "first"
+    assert press(runs._open, "{}", cursor, "first")[3]["value"] == "first"
+    # From then on it is the run in view, and gives way to the next one.
+    desk.drafts.choose(run="two")
+    assert shown()[0] == "two"
+    runs.choose("run", cursor, "first")
+    assert press(shelving.delete, "{}", cursor, "first")[3]["value"] == "two"
+    assert press(lambda desk: shelving.undelete(desk), "{}", cursor)[3]["value"] == "first"
 
 
 def test_open_rename_and_note(desk: Desk) -> None:
@@ -334,9 +362,52 @@ def test_an_adapter_comes_in_through_the_worker(desk: Desk, tmp_path: Path) -> N
     }
     assert shelving.bring_in(desk, str(a_zip(tmp_path / "mine.zip", files))) == "mine"
     assert "mine" in names(desk)
+    trained = dict.fromkeys(("tokenizer.json", "special_tokens_map.json", "chat_template.jinja"), "{}")
+    more = {f"mine/{name}": content for name, content in {**trained, "training_args.bin": "pickle"}.items()}
+    deeper = {"mine/checkpoint-10/optimizer.pt": "pickle"}
+    assert shelving.bring_in(desk, str(a_zip(tmp_path / "trl.zip", {**files, **more, **deeper}))) == "trl"
+    with pytest.raises(InputError, match="train.py"):
+        shelving.bring_in(desk, str(a_zip(tmp_path / "in.zip", {**files, "mine/train.py": ""})))
     lone = a_zip(tmp_path / "lone.zip", {"adapter_config.json": "{}"})
     with pytest.raises(InputError, match=r"adapter_model\.safetensors"):
         shelving.bring_in(desk, str(lone))
+
+
+@pytest.mark.parametrize(
+    ("files", "problem", "advice"),
+    [
+        ({"a/adapter_config.json": "{}", "a/adapter_model.bin": "pickle"}, "is a pickle", "safe_serialization=True"),
+        ({"m/config.json": "{}", "m/model.safetensors": TENSORS, "m/tokenizer.json": "{}"}, "a whole model", "Model"),
+        ({"m/config.json": "{}", "m/model-00001-of-00002.safetensors": TENSORS}, "a whole model", "Model"),
+    ],
+)
+def test_what_was_meant_by_a_zip_is_said(
+    desk: Desk, tmp_path: Path, files: dict[str, bytes | str], problem: str, advice: str
+) -> None:
+    with pytest.raises(InputError, match=problem) as caught:
+        shelving.bring_in(desk, str(a_zip(tmp_path / "in.zip", files)))
+    assert advice in caught.value.advice
+
+
+def test_a_refused_adapter_is_called_by_its_zip(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refuses:
+        def __init__(self, folder: str) -> None:
+            self.folder = folder
+
+        def result(self, timeout: float) -> None:
+            raise InputError(f"The adapter in {self.folder} was made on gpt2.", "Load the model it was made on.")
+
+    monkeypatch.setattr(desk.worker, "call", lambda do, folder, name: Refuses(folder))
+    files: dict[str, bytes | str] = {"adapter_config.json": "{}", "adapter_model.safetensors": TENSORS}
+    with pytest.raises(InputError) as caught:
+        shelving.bring_in(desk, str(a_zip(tmp_path / "mine.zip", files)))
+    assert caught.value.problem == "The adapter in mine.zip was made on gpt2."
+
+
+def test_a_run_that_is_too_large_to_be_imported_is_said_to_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "MB" not in runs.press_export(desk, "one", "run")[0]
+    monkeypatch.setattr(runs, "UPLOAD", 100)
+    assert "Import takes at most" in runs.press_export(desk, "one", "run")[0]
 
 
 def test_packing_leaves_links_out(tmp_path: Path) -> None:

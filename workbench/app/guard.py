@@ -1,4 +1,4 @@
-"""Who may talk to the server: this machine's own pages, unless the person says otherwise."""
+"""Who may talk to the server: this machine's own pages, unless the person says otherwise; and how much may come in."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
 )
 """The page loads nothing from other hosts, whatever a text in it says, and no other page may frame it."""
+
+UPLOAD = 20 << 20
+"""Bytes that a file may have which a page takes in."""
 
 
 def is_loopback(host: str) -> bool:

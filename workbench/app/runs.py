@@ -10,18 +10,19 @@ import gradio as gr
 
 from workbench.app import code, shelving, teaching
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.guard import UPLOAD
 from workbench.app.notes import note
 from workbench.app.sittings import cut
 from workbench.errors import WorkbenchError
 from workbench.runs import shelf
 
 SLOW: dict[str, Any] = {"api_visibility": "private"}
+SMALL: dict[str, Any] = {"size": "md", "elem_classes": "onward"}
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     table = gr.HTML(elem_id="runs-table", padding=False)
-    said = gr.HTML(elem_id="runs-said", padding=False)
     with gr.Column(visible=False, elem_id="runs-there") as there:
         run = gr.Dropdown([], label="Run", info="What the buttons below are about.", elem_id="runs-run")
         with gr.Row():
@@ -30,6 +31,7 @@ def build(desk: Desk, shared: Shared) -> None:
             same = gr.Button("Use its settings", size="md", min_width=190)
             delete = gr.Button("Delete", size="md", min_width=110)
             undo = gr.Button("Undo delete", interactive=False, size="md", min_width=130)
+        said = gr.HTML(elem_id="runs-said", padding=False)
         with gr.Accordion("Rename, or note something", open=False), gr.Row(equal_height=False):
             with gr.Column(min_width=260):
                 name = gr.Textbox(label="New name", max_length=100)
@@ -41,21 +43,24 @@ def build(desk: Desk, shared: Shared) -> None:
             with gr.Row(equal_height=False):
                 one = gr.Dropdown([], label="One run", min_width=200)
                 other = gr.Dropdown([], label="Another run", min_width=200)
-            beside = gr.Button("Compare the two")
+            beside = gr.Button("Compare the two", **SMALL)
             drawn = gr.HTML(elem_id="runs-compared", padding=False)
         with gr.Accordion("Export", open=False):
             kinds = [*shelving.KINDS.items(), ("The whole run (to import elsewhere)", "run")]
             kind = gr.Radio(kinds, value="adapter", label="As what")
-            export = gr.Button("Make the zip")
+            export = gr.Button("Make the zip", **SMALL)
+            exported = gr.HTML(elem_id="runs-exported", padding=False)
             packed = gr.File(label="Ready to download", visible=False, interactive=False)
     with gr.Accordion("Import", open=False):
         gr.HTML(
             "<p>A zip of a run's folder (as exported above), or of a folder that PEFT saved (adapter_config.json and "
-            "adapter_model.safetensors) for the model that is in memory. At most 20 MB.</p>",
+            "adapter_model.safetensors) for the model that is in memory. "
+            f"At most {UPLOAD >> 20} MB.</p>",
             padding=False,
         )
         file = gr.File(label="Zip file", file_types=[".zip"], type="filepath", elem_id="runs-file")
-        bring = gr.Button("Import")
+        bring = gr.Button("Import", **SMALL)
+        imported = gr.HTML(elem_id="runs-imported", padding=False)
     code.button(partial(code.runs, desk))
 
     parts = [table, run, one, other, undo, there]
@@ -86,16 +91,32 @@ def build(desk: Desk, shared: Shared) -> None:
     undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
     # However it came to be the chosen one: the note of another run must not be kept on it.
     run.change(partial(shown_note, desk), run, text, **QUIET)
+    # Who begins to write a name or a note means the run that is chosen then.
+    for field, listed, events in (
+        ("run", run, [run.input, name.focus, text.focus]),
+        ("one", one, [one.input]),
+        ("other", other, [other.input]),
+    ):
+        gr.on(events, partial(choose, field), [shared.cursor, listed], shared.cursor, **QUIET)
     beside.click(partial(press_compare, desk), [one, other], drawn, **SLOW)
-    export.click(partial(press_export, desk), [run, kind], [said, packed], **SLOW)
-    bring.click(partial(press_import, desk), [file, shared.cursor], [said, file, shared.cursor, *parts], **SLOW)
+    export.click(partial(press_export, desk), [run, kind], [exported, packed], **SLOW)
+    bring.click(partial(press_import, desk), [file, shared.cursor], [imported, file, shared.cursor, *parts], **SLOW)
     publish(desk)
+
+
+def choose(field: str, cursor: Cursor, name: str | None) -> Cursor:
+    """A run was chosen in one of the lists: it stays so when the lists are drawn again."""
+    cursor[f"chosen.runs.{field}"] = name  # in place: a copy would lose what a poll under way writes
+    return cursor
 
 
 def press(desk: Desk, function: Callable[..., str], done: str, cursor: Cursor, *values: Any) -> list[Any]:
     """Do something with a run; says what was done or what is wrong, and shows the list as it is then."""
     try:
-        said = note(done.format(function(desk, *values)))
+        made = function(desk, *values)
+        said = note(done.format(made))
+        # The run in view needs no choice, and the next one to come into view takes its place.
+        choose("run", cursor, None if made == desk.drafts.run else made)
     except (WorkbenchError, TimeoutError) as error:
         said = note(str(error), "wrong")
     cursor["runs.mark"] = None
@@ -152,7 +173,13 @@ def press_export(desk: Desk, run: str | None, kind: str) -> list[Any]:
         made = shelving.pack_run(desk, run) if kind == "run" else shelving.export(desk, run, kind)
     except (WorkbenchError, TimeoutError) as error:
         return [note(str(error), "wrong"), gr.update(visible=False)]
-    return [note(f"{made.name} is ready below."), gr.update(value=str(made), visible=True)]
+    said = f"{made.name} is ready below."
+    if kind == "run" and (size := made.stat().st_size) > UPLOAD:
+        said += (
+            f"\nIt has {size / 2**20:.1f} MB, and Import takes at most {UPLOAD >> 20}: to bring it into another "
+            "workbench, unzip it in its folder of runs."
+        )
+    return [note(said), gr.update(value=str(made), visible=True)]
 
 
 def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
@@ -160,6 +187,7 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
     try:
         made = shelving.bring_in(desk, file)
         desk.drafts.choose(run=made)
+        choose("run", cursor, None)
         said, left = note(f"{made} was imported; it is the run of Teach and Compare now."), None
     except (WorkbenchError, TimeoutError) as error:
         said, left = note(str(error), "wrong"), gr.skip()
@@ -174,17 +202,24 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         return [gr.skip()] * 6
     cursor["runs.mark"] = now
     names = teaching.run_names(desk)
+    run, one, other = (_still(cursor, field, names) for field in ("run", "one", "other"))
     here = desk.drafts.run if desk.drafts.run in names else (names[0] if names else None)
-    rest = [name for name in names if name != here]
+    one = one or here
     away = shelf.put_away_runs(desk.runs)
     return [
         shelving.table_html(desk),
-        gr.update(choices=names, value=here),
-        gr.update(choices=names, value=here),
-        gr.update(choices=names, value=rest[0] if rest else None),
+        gr.update(choices=names, value=run or here),
+        gr.update(choices=names, value=one),
+        gr.update(choices=names, value=other or next((name for name in names if name != one), None)),
         gr.update(value=f"Undo delete of {cut(away[0][1], 32)}" if away else "Undo delete", interactive=bool(away)),
         gr.update(visible=bool(names or away)),
     ]
+
+
+def _still(cursor: Cursor, field: str, names: list[str]) -> str | None:
+    """What was chosen in a list, if it is still there."""
+    name: str | None = cursor.get(f"chosen.runs.{field}")
+    return name if name in names else None
 
 
 def publish(desk: Desk) -> None:

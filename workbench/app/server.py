@@ -34,7 +34,7 @@ os.environ.pop("GRADIO_VIBE_MODE", None)
 
 from workbench.app import receipts  # noqa: E402
 from workbench.app.desk import EACH, QUIET, Cursor, Desk, Shared, Tick  # noqa: E402
-from workbench.app.guard import SameOrigin, is_loopback, trusted_hosts  # noqa: E402
+from workbench.app.guard import UPLOAD, SameOrigin, is_loopback, trusted_hosts  # noqa: E402
 from workbench.app.holding import held  # noqa: E402
 from workbench.errors import InputError  # noqa: E402
 from workbench.worker import Worker  # noqa: E402
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PORT = 7860
-UPLOAD = "20mb"
 PAGES = ("Examples", "Check", "Teach", "Compare", "Runs", "Model")
 _PATIENCE = 20
 """Polls for which a page waits to be told that it was loaded."""

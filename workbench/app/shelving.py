@@ -90,7 +90,10 @@ def table_html(desk: Desk) -> str:
     """All runs with their curves."""
     found = records(desk)
     if not found:
-        return '<div class="wb"><p class="wb-note">There are no runs yet. Start one on the Teach page.</p></div>'
+        return (
+            '<div class="wb"><p class="wb-note">There are no runs yet. Start one on the Teach page, or import one '
+            "below.</p></div>"
+        )
     rows = "".join(_row(desk, record) for record in found[:SHOWN])
     more = len(found) - SHOWN
     rest = f'<p class="wb-note">And {more} older ones: choose them in the list below.</p>' if more > 0 else ""
@@ -120,7 +123,7 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
         _share(record["skill"]),
         _share(record["retention"]),
         sparkline(events_of(desk, record["run"])),
-        f"{escape(str(record['method'] or '-').upper())}{on}",
+        f"{escape(_method(record['method']))}{on}",
         shown(data or "-", 60),
         escape(started or "-"),
     ]
@@ -131,6 +134,10 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
         for place, (head, cell) in enumerate(zip(HEADS[1:], rest, strict=True))
     ]
     return f'<tr{here}><th scope="row"{_LONG}>{first}</th>{"".join(cells)}</tr>'
+
+
+def _method(name: Any) -> str:
+    return str(name or "-").upper() if name in ("sdft", "sft") else str(name or "-")
 
 
 def _here(when: str) -> str:
@@ -284,15 +291,18 @@ def pack_run(desk: Desk, name: str | None) -> Path:
     return zips.pack(run.path, place / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', run.name)}.zip")
 
 
-def bring_in(desk: Desk, file: str | None, uploaded: str = "") -> str:
+def bring_in(desk: Desk, file: str | None) -> str:
     """Import a zip of a run, or of a PEFT adapter for the model in memory; returns the run's name."""
     if not file:
         raise InputError("No file was chosen.", "Choose a zip of a run or of a PEFT adapter.")
-    stem = Path(uploaded or file).name.removesuffix(".zip")
-    name = free_name(desk.runs, stem)
+    name = free_name(desk.runs, Path(file).name.removesuffix(".zip"))
     with tempfile.TemporaryDirectory(prefix="workbench-import-") as place:
         folder = Path(place) / name  # the run's record calls its source so
         if zips.unpack(Path(file), folder) == "run":
             return zips.import_run(Path(file), desk.runs, name).name
-        made = desk.worker.call("import_adapter", folder=str(folder), name=name).result(EXPORT_SECONDS)
+        try:
+            made = desk.worker.call("import_adapter", folder=str(folder), name=name).result(EXPORT_SECONDS)
+        except WorkbenchError as error:
+            # The folder is this server's own affair, and gone as soon as this is read.
+            raise type(error)(error.problem.replace(str(folder), Path(file).name), error.advice) from error
         return str(made["run"])

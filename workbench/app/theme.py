@@ -120,6 +120,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
     animation-iteration-count: 1 !important; }
 }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
+#runs-table th .wb-note { font-weight: 400; }
 @media (max-width: 40rem) {
   ol.steps .step { flex-basis: 8rem; }
   /* Each run is a card: a table of eight columns would have to be moved sideways. */

@@ -27,6 +27,13 @@ _RUN_FILES = re.compile(
 )
 _ADAPTER_FILES = re.compile(_ADAPTER)
 _PASSED_OVER = re.compile(r"(?:.*/)?(?:lock|README\.md|LICENSE|\.DS_Store|\.gitattributes)|(?:.*/)?__MACOSX/.*")
+# What PEFT, transformers and TRL write beside an adapter; it is never unpacked.
+_BESIDE_ADAPTER = re.compile(
+    r"tokenizer(?:_config)?\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt)|merges\.txt"
+    r"|tokenizer\.model|spiece\.model|chat_template\.(?:jinja|json)|generation_config\.json|training_args\.bin"
+    r"|checkpoint-\d+/.*"
+)
+_MODEL_WEIGHTS = re.compile(r"(?:model|pytorch_model)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 _MODEL = re.compile(r"pocket|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -63,7 +70,11 @@ def unpack(file: Path, folder: Path) -> str:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise InputError(f"The file cannot be read as a zip: {error}.", "Zip the folder again, unencrypted.") from error
+        raise InputError(
+            f"The file cannot be read as a zip: {error}.",
+            "If it was copied or downloaded, part of it may be missing: do that again. Else zip the folder again, "
+            "unencrypted.",
+        ) from error
     return kind
 
 
@@ -108,6 +119,18 @@ def _members(packed: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], str]:
             "The zip holds neither a run (config.json) nor an adapter (adapter_config.json).",
             "Zip the folder of a run, or one that PEFT saved.",
         )
+    if kind == "run" and any(_MODEL_WEIGHTS.fullmatch(name) for name in named):
+        raise InputError(
+            "The zip holds a whole model, not a run or an adapter.",
+            "Unzip it, and load its folder on the Model page.",
+        )
+    if kind == "adapter":
+        named = {name: info for name, info in named.items() if not _BESIDE_ADAPTER.fullmatch(name)}
+        if "adapter_model.bin" in named:
+            raise InputError(
+                "The adapter in the zip is a pickle (adapter_model.bin), which can run any code when it is opened.",
+                "Save it with PEFT as safetensors: model.save_pretrained(folder, safe_serialization=True).",
+            )
     allowed = _RUN_FILES if kind == "run" else _ADAPTER_FILES
     strange = next((name for name in named if not allowed.fullmatch(name)), None)
     if strange is not None:
