@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from workbench.decoding.norms import rms_norm
 from workbench.decoding.products import linear
 from workbench.decoding.projection import Projection, pack
 
@@ -239,19 +240,19 @@ class FlatDecoder:
         cos, sin = self.rotation(positions)
         x = F.embedding(ids, self.embedding)
         for index, layer in enumerate(self.layers):
-            h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, self.epsilon)
+            h = rms_norm(x, layer.attention_norm, self.epsilon)
             qkv = layer.qkv(h)
             q, k, v = self.heads_of(layer, qkv, cos, sin)
             out = layer.out(self.attend_in(cache, index, q, k, v, bias).reshape(rows, new, -1))
             x = x + out
-            h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.epsilon)
+            h = rms_norm(x, layer.mlp_norm, self.epsilon)
             gate_up = layer.gate_up(h)
             gate, up = gate_up.chunk(2, -1)
             down = layer.down(F.silu(gate).mul_(up))
             x = x + down
             if record is not None:
                 record.append((qkv, out, gate_up, down))
-        return F.rms_norm(x[:, new - keep :], x.shape[-1:], self.final_norm, self.epsilon)
+        return rms_norm(x[:, new - keep :], self.final_norm, self.epsilon)
 
     def heads_of(self, layer: _Layer, qkv: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [B, T, H, D], keys and values [B, T, G, D] of a packed projection; q and k normed and rotated.
@@ -261,7 +262,7 @@ class FlatDecoder:
         parts = qkv.view(*qkv.shape[:-1], self.heads + 2 * self.groups, self.head_size)
         qk, v = torch.split(parts, [self.heads + self.groups, self.groups], dim=-2)
         if layer.qk_norm is not None:
-            qk = F.rms_norm(qk, qk.shape[-1:], None, self.epsilon) * layer.qk_norm
+            qk = rms_norm(qk, layer.qk_norm, self.epsilon)
         first, second = qk.chunk(2, -1)
         # Rotary position embedding (Su et al. 2021) in the half-split layout; the sign is in the sine's first half.
         qk = (qk * cos).addcmul_(torch.cat([second, first], -1), sin)

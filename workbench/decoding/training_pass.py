@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.decoding.norms import rms_norm
 from workbench.decoding.packed import PackedDecoder
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -110,7 +111,7 @@ def training_hidden(
     # One prompt, one answer: the keys need not be copied for each answer.
     shared = each if count > prompts else None
     for layer, (qkv, out, gate_up, down) in zip(decoder.layers, recorded, strict=tape is not None):
-        h = F.rms_norm(x, x.shape[-1:], layer.attention_norm, decoder.epsilon)
+        h = rms_norm(x, layer.attention_norm, decoder.epsilon)
         q, k, v = decoder.heads_of(layer, layer.qkv.train(h, qkv)[None], cos, sin)
         q_p, k_p, v_p = (t[0, :split].view(prompts, width, *t.shape[2:]).transpose(1, 2) for t in (q, k, v))
         attended = [decoder.attend(q_p, k_p, v_p, masks[0]).transpose(1, 2).flatten(0, 1).flatten(1)]
@@ -120,9 +121,9 @@ def training_hidden(
             given = decoder.attend(q_a, torch.cat([k_p, k_a], 2), torch.cat([v_p, v_a], 2), masks[1])
             attended.append(given.permute(2, 0, 1, 3).flatten(0, 1).flatten(1))
         x = x + layer.out.train(torch.cat(attended), out)
-        h = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, decoder.epsilon)
+        h = rms_norm(x, layer.mlp_norm, decoder.epsilon)
         gate, up = layer.gate_up.train(h, gate_up).chunk(2, -1)
         x = x + layer.down.train(F.silu(gate) * up, down)
     last = x[:split].view(prompts, width, -1)[:, -1][each]
     scored = torch.cat([last[:, None], x[split:].view(read, count, -1).transpose(0, 1)], 1)
-    return F.rms_norm(scored, scored.shape[-1:], decoder.final_norm, decoder.epsilon)
+    return rms_norm(scored, decoder.final_norm, decoder.epsilon)
