@@ -332,7 +332,9 @@ def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
     turns, html, emptied, _ = asking.carry(asked, "base", [])
     assert [t["content"] for t in turns] == ["Hi.", "What?"] and emptied == "" and "What?" in html
     assert asking.carry(asked, "teacher", [])[0] == []
+    assert "conversation before it" not in ask(desk, "And now?")[-1].notice
     last = ask(desk, "And now?", turns=turns)[-1]
+    assert "Asked with the conversation before it." in last.notice
     assert last.asked is not None
 
 
@@ -348,6 +350,41 @@ def test_the_page_is_rebuilt_from_disk(desk: Desk, run: Run, rows: list[Demonstr
     assert compare.poll(desk, cursor)[1]["choices"][1] == ("150", 150)
     text, shown, filled, note = compare.take(desk, [rows[8].question], run.name)
     assert shown == rows[8].demonstration and filled == (text, shown) and "From the run" in note
+
+
+def test_what_is_chosen_stays_when_the_lists_are_drawn_again(
+    desk: Desk, run: Run, tmp_path: Path, rows: list[Demonstration]
+) -> None:
+    cursor: dict[str, Any] = {}
+
+    def shown() -> list[Any]:
+        return [part["value"] for part in compare.poll(desk, cursor)[:3]]
+
+    assert shown() == [run.name, 0, 0]
+    compare.choose_steps(cursor, run.name, 50, 100)
+    (run.checkpoints / "step-000150").mkdir()  # it is being taught
+    assert shown() == [run.name, 50, 100]
+    compare.choose(desk, cursor, "")
+    (run.checkpoints / "step-000200").mkdir()
+    assert shown() == ["", 0, 0]
+    other = create(tmp_path, "shapes", config_of("sdft", "pocket", Settings(), "rows"), {"held-out": rows}, [])
+    other.adapter.mkdir()
+    desk.drafts.choose(run="shapes")  # it came into view
+    assert shown() == ["shapes", 0, 0]
+    # A list that is opened and closed again chooses what was chosen before.
+    assert [part["value"] for part in compare.choose(desk, cursor, run.name)[:2]] == [50, 100]
+    assert shown() == [run.name, 50, 100]
+
+
+def test_a_list_that_is_not_made_anew_leaves_the_one_that_is_there(desk: Desk, run: Run) -> None:
+    lists, cursor = Sittings(desk.runs), {}
+    held_out.start(desk, lists, cursor, run.name, 0, "probes", "all")
+    until(lambda: Sittings(desk.runs).get(run.name, None, "probes"))
+    desk.worker.close()
+    said, *_ = held_out.start(desk, lists, cursor, run.name, 0, "probes", "all")
+    again = lists.get(run.name, None, "probes")
+    assert again is not None and again.refused and again.refused in said and "Of 6 questions" in said
+    assert held_out.as_file(lists, run.name, 0, "probes") is not None
 
 
 def test_lists_are_drawn_as_they_come(desk: Desk, run: Run) -> None:

@@ -89,6 +89,22 @@ def test_long_rows_are_named_with_their_tokens_and_the_limit() -> None:
     assert len(prompts.tokenise_all(rows, limit=length + 10, room=10)) == 2
 
 
+def test_a_long_question_is_no_row() -> None:
+    prompts = Prompts(tiny.tokenizer())
+    turns = [{"role": role, "content": "word " * 50} for role in ("user", "assistant", "user")]
+    for row, said in (
+        (Demonstration("word " * 200, "d"), r"The question has \d+ tokens; the limit is 90 \(100"),
+        (Demonstration("short", "word " * 200), "The question with what the teacher is shown has"),
+        (Demonstration(turns, "d"), "The conversation has"),
+    ):
+        with pytest.raises(InputError, match=said):
+            prompts.tokenise_question(row, limit=100, room=10)
+    with pytest.raises(InputError, match="leaves no room"):
+        prompts.tokenise_question(Demonstration("short", "d"), limit=100, room=100)
+    row = Demonstration("short", "d")
+    assert prompts.tokenise_question(row, limit=100, room=10) == prompts.tokenise(row)
+
+
 def test_long_rows_are_told_by_us_alone(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.model_max_length = 20

@@ -155,6 +155,20 @@ class Prompts:
         )
         return tokens
 
+    def tokenise_question(self, row: Demonstration, limit: int, room: int) -> PromptTokens:
+        """Tokenise what a person asks, which is no row of a file. Arguments and errors as for `tokenise_all`."""
+        tokens = self.tokenise(row)
+        asked = "The question" if isinstance(row.prompt, str) or len(row.prompt) == 1 else "The conversation"
+        lengths = ((asked, len(tokens.student)), (f"{asked} with what the teacher is shown", len(tokens.teacher)))
+        for what, length in lengths:
+            if 0 < limit - room < length:
+                raise InputError(
+                    f"{what} has {length:,} tokens; the limit is {limit - room:,} ({limit:,} of the model less "
+                    f"{room:,} kept for the answer).",
+                    "Shorten it, or lower the longest answer.",
+                )
+        return self.tokenise_all([row], limit, room)[0]
+
     @staticmethod
     def _refuse_long(rows: Sequence[Demonstration], lengths: Sequence[int], limit: int, why: str, advice: str) -> None:
         long = [(i, n) for i, n in enumerate(lengths) if n > limit]

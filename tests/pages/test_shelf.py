@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.pages.served import WAIT, Served, Visit
+from tests.waiting import until
 from workbench.runs import open_run, shelf
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def unfold(visit: Visit, name: str) -> None:
 
 def choose(visit: Visit, label: str, name: str) -> None:
     """Choose from a list."""
+    # The one before may still be folding up.
+    expect(visit.page.get_by_role("option").locator("visible=true")).to_have_count(0, timeout=WAIT)
     visit.page.get_by_label(label, exact=True).locator("visible=true").click()
     visit.page.get_by_role("option", name=name, exact=True).locator("visible=true").click()
     holds(visit, label, name)
@@ -174,3 +177,29 @@ def test_what_a_run_goes_on_from_is_said_beside_the_button(visit: Visit) -> None
     visit.says("#teach-state", "Finished after 2 steps.")
     visit.tab("Runs")
     visit.says("#runs-table", "on first")
+
+
+def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit: Visit, served: Served) -> None:
+    visit.tab("Compare")
+    choose(visit, "Student of run", "first")
+    choose(visit, "Student at step", "2")
+    visit.type("Question", "word " * 1100)
+    visit.press("Ask all three")
+    visit.says("#compare-notice", "The question has 1,104 tokens; the limit is 992")
+    until(lambda: not open_run("second", served.runs).is_busy)
+    shelf.rename(open_run("second", served.runs), "later")
+    visit.page.get_by_label("Student of run", exact=True).click()
+    expect(visit.page.get_by_role("option", name="later", exact=True).last).to_be_visible(timeout=WAIT)
+    visit.page.keyboard.press("Escape")
+    holds(visit, "Student at step", "2")
+    for question in ("What is 3 plus 4?", "What is the capital of France?"):
+        visit.type("Question", question)
+        visit.press("Ask all three")
+        visit.says("#answer-student .wb-note", "token")
+        visit.says("#answer-student", "Student at step 2")
+        if question == "What is 3 plus 4?":
+            unfold(visit, "Go on with the conversation")
+            visit.press("Carry on")
+            visit.says(".compare-turns", "3 plus 4 is 7.")
+    visit.says("#compare-notice", "Asked with the conversation before it.")
+    visit.says("#answer-base", "The capital of France is Paris.")

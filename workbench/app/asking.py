@@ -37,6 +37,7 @@ SAME: Any = gr.skip()
 TIMES = 5
 WAIT = 60.0
 NO_STUDENT = "There is no student yet. Teach one on the Teach page, or choose a run above; then ask again."
+CARRIED = "Asked with the conversation before it. Start over, under Go on with the conversation, begins anew."
 NOT_ASKED = "Its answer comes here."
 NAMES = {"base": "Base", "teacher": "Teacher", "student": "Student"}
 
@@ -176,7 +177,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
             return
         yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
     yield Shown(
-        notice="",
+        notice=line(CARRIED) if form.turns else "",
         **{f"{role}_prompt": answers.prompts.get(role, "") for role in roles},
         asked=Asked(question, {role: answers.texts.get(role, "") for role in roles}),
     )

@@ -91,7 +91,8 @@ def build(desk: Desk, shared: Shared) -> None:
     for dataset in (samples, can, cannot):
         dataset.click(partial(take, desk), [dataset, run], [question, demonstration, filled, note], **QUIET)
     of_run = [step, beside, samples]
-    run.input(partial(choose, desk), run, of_run, **QUIET)
+    run.input(partial(choose, desk), [shared.cursor, run], of_run, **QUIET)
+    gr.on([step.input, beside.input], choose_steps, [shared.cursor, run, step, beside], None, **QUIET)
     shared.remember(question, "compare.question")
     shared.on_load(partial(restore, desk), [run, *of_run, pocket])
     shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
@@ -139,8 +140,12 @@ def take(desk: Desk, sample: list[str], run: str) -> tuple[Any, Any, Filled, str
     return text, shown, (text, shown), note_on(shown, run, True)
 
 
-def of_run(desk: Desk, name: str) -> list[Any]:
-    """Its steps and its test questions, for the fields that depend on the run."""
+def of_run(desk: Desk, name: str, chosen: tuple[int, int] = (0, 0)) -> list[Any]:
+    """Its steps and its test questions, for the fields that depend on the run.
+
+    Args:
+        chosen: the student's step and that of the one beside it, as far as they are still there.
+    """
     try:
         run = find_run(desk.runs, name)
         steps = [] if run is None else saved_steps(run)
@@ -149,43 +154,66 @@ def of_run(desk: Desk, name: str) -> list[Any]:
         steps, rows = [], []
     choices = [(str(step), step) for step in reversed(steps)]
     questions = [row.question for row in rows]
+    step, beside = (step if step in steps else 0 for step in chosen)
     return [
-        gr.update(choices=[("the end", 0), *choices], value=0),
-        gr.update(choices=[("nothing", 0), *choices], value=0),
+        gr.update(choices=[("the end", 0), *choices], value=step),
+        gr.update(choices=[("nothing", 0), *choices], value=beside),
         gr.Dataset(samples=[[q] for q in questions], sample_labels=[cut(q, 70) for q in questions], visible=bool(rows)),
     ]
 
 
-def choose(desk: Desk, name: str) -> list[Any]:
+def choose(desk: Desk, cursor: Cursor, name: str) -> list[Any]:
     """Another run was chosen; it is the run in view on Teach, too."""
     if name:
         desk.drafts.choose(run=name)
-    return of_run(desk, name)
+    # In place, as the polls write: no run is chosen until another one comes into view.
+    cursor[_NONE] = None if name else (desk.drafts.run,)
+    return of_run(desk, name, _steps(cursor, name))
 
 
-def restore(desk: Desk) -> list[Any]:
-    """Runs, steps and examples, from disk."""
+def choose_steps(cursor: Cursor, run: str, step: int, beside: int) -> None:
+    """Steps were chosen: they stay so when the lists are drawn again."""
+    cursor[_STEPS] = run, step, beside
+
+
+_NONE, _STEPS = "chosen.compare.none", "chosen.compare.steps"
+
+
+def restore(desk: Desk, cursor: Cursor | None = None) -> list[Any]:
+    """Runs, steps and examples, from disk; what was chosen in the session stays."""
     names = run_names(desk.runs)
-    value = _in_view(desk, names)
+    value = _in_view(desk, names, cursor or {})
     runs = gr.update(choices=[*((name, name) for name in names), NO_RUN], value=value)
-    return [runs, *of_run(desk, value), gr.update(visible=desk.worker.status.model == "pocket")]
+    return [
+        runs,
+        *of_run(desk, value, _steps(cursor or {}, value)),
+        gr.update(visible=desk.worker.status.model == "pocket"),
+    ]
+
+
+def _steps(cursor: Cursor, name: str) -> tuple[int, int]:
+    """The steps that were chosen of this run."""
+    run, step, beside = cursor.get(_STEPS, (name, 0, 0))
+    return (step, beside) if run == name else (0, 0)
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     """The same again when there is another run, another step of the one in view, or another model."""
     names = run_names(desk.runs)
-    view = _in_view(desk, names)
+    view = _in_view(desk, names, cursor)
     run = find_run(desk.runs, view)
     steps = [] if run is None else saved_steps(run)
     seen = (names, view, steps, desk.worker.status.model)
     if cursor.get("compare.seen") == seen:
         return [SAME] * 5
     cursor["compare.seen"] = seen
-    return restore(desk)
+    return restore(desk, cursor)
 
 
-def _in_view(desk: Desk, names: list[str]) -> str:
-    """The run that is in view on Teach, too; else the newest, empty if there is none."""
+def _in_view(desk: Desk, names: list[str], cursor: Cursor) -> str:
+    """The run that is in view on Teach, too; else the newest. Empty if there is none, or none was chosen."""
+    if cursor.get(_NONE) == (desk.drafts.run,):
+        return ""
     return desk.drafts.run if desk.drafts.run in names else names[0] if names else ""
 
 

@@ -116,7 +116,8 @@ def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which
         done = sitting.progress
         return [line(f"Asking: {done[0]} of {done[1]} answered." if done else "Asking them all."), hidden, hidden]
     seen = chosen(rows, which)
-    said = line(summary(rows, what)) + (skills(by_skill(rows)) if what == "probes" else "")
+    said = line(sitting.refused, wrong=True) + line(summary(rows, what))
+    said += skills(by_skill(rows)) if what == "probes" else ""
     if rows and not seen:
         said += line("None of them is so.")
     value = {"headers": headers(what), "data": table(seen, what)}

@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,12 +36,17 @@ _CELL = 300
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """One list, as far as it is there."""
+    """One list, as far as it is there.
+
+    Attributes:
+        refused: why it was not made anew, and what to do.
+    """
 
     run: str
     step: int | None
     what: What
     call: Call
+    refused: str = ""
 
     @property
     def rows(self) -> list[dict[str, Any]] | None:
@@ -112,7 +117,11 @@ class Sittings:
             key = (run, step, what)
             if key not in self._made and (kept := self._kept(*key)) is not None:
                 self._made[key] = kept
-            return self._made.get(key)
+            made = self._made.get(key)
+            # What could not be made anew takes nothing away of what was there.
+            if made is not None and made.problem and (kept := self._kept(*key)) is not None:
+                return replace(kept, refused=made.problem)
+            return made
 
     def _keep(self, sitting: Sitting) -> None:
         """Wait for a list, and write it down."""

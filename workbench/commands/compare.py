@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings.from_dict(found.config["settings"])
     prompts = make_prompts(roles.loaded.tokenizer, settings)
     longest = settings.rollout.max_new_tokens
-    tokens = prompts.tokenise_all([row], roles.loaded.longest, longest)[0]
+    tokens = prompts.tokenise_question(row, roles.loaded.longest, longest)
     student_prompt = prompts.render(prompts.student_messages(row))
     teacher_prompt = prompts.render(prompts.teacher_messages(row))
     asked = {

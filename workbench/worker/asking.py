@@ -240,7 +240,7 @@ class Asker:
         """
         view, tokenizer = question.view, self.loaded.tokenizer
         prompts = make_prompts(tokenizer, view.settings)
-        tokens = prompts.tokenise_all([question.row], view.loaded.longest, question.longest)[0]
+        tokens = prompts.tokenise_question(question.row, view.loaded.longest, question.longest)
         uniform = torch.rand(question.times, question.longest, generator=torch.Generator().manual_seed(question.seed))
         stream = _Stream(tokenizer, view.loaded.end, say, asked_at)
         for decoder, roles in self._batches(view, question.roles):
@@ -295,7 +295,7 @@ class Asker:
         if not ids:
             raise InputError("There is no answer to look at.", "Ask first.")
         ids = [*ids, turn_end(tokenizer)]
-        tokens = make_prompts(tokenizer, view.settings).tokenise_all([row], loaded.longest, len(ids))[0]
+        tokens = make_prompts(tokenizer, view.settings).tokenise_question(row, loaded.longest, len(ids))
         answer, mask = pad_right([ids], loaded.pad, loaded.device)
         read = Completions(answer[:, :0], mask[:, :0], answer, mask)
         student, teacher = (
