@@ -14,10 +14,11 @@ import pytest
 
 from tests.waiting import until
 from workbench import quantised
-from workbench.app import lookup, model
+from workbench.app import lookup, model, teaching
 from workbench.app.desk import Desk
 from workbench.app.lookup import Found, Lookups, about, kind_of, verdict
 from workbench.app.model import Loading
+from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.memory import Machine, read_shape
 from workbench.pocket import WEIGHTS
@@ -184,6 +185,28 @@ def test_what_cannot_be_loaded_is_not_tried(desk: Desk, name: str, precision: st
     loading = Loading()
     assert said in model.start(desk, loading, {}, name, precision)[0]
     assert loading.call is None
+
+
+def test_a_model_waits_until_a_run_is_taught(
+    tmp_path: Path, rows: list[Demonstration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_HOLD_AT", "2")
+    worker = Worker(tmp_path, command=FAKE)
+    worker.start()
+    until(lambda: worker.status.state == "idle")
+    desk, loading, cursor = Desk.at(tmp_path, worker), Loading(), {}
+    desk.drafts.replace_rows([row.to_dict() for row in rows], "colours")
+    model.poll(desk, loading, cursor)
+    teaching.start(desk, "busy")
+    until(lambda: worker.status.state == "teaching")
+    said = model.start(desk, loading, cursor, "pocket", "auto")[0]
+    assert "Teaching busy" in said and "then load pocket." in said
+    assert loading.call is None and "was not loaded" not in model.state(desk, loading)
+    model.poll(desk, loading, cursor)
+    teaching.stop(desk)
+    until(lambda: worker.status.state == "idle")
+    assert model.poll(desk, loading, cursor)[0] == model.state(desk, loading)  # what was said is not so any more
+    worker.close()
 
 
 def test_loading_can_be_cancelled(desk: Desk) -> None:

@@ -228,6 +228,8 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
     broken = folder / "broken"
     shutil.copytree(model, broken)
     (broken / "model.safetensors").write_bytes(b"\x00" * 99)
+    wordless = folder / "wordless"
+    shutil.copytree(model, wordless, ignore=shutil.ignore_patterns("tokenizer*", "special_tokens*", "vocab*"))
     forged = folder / "forged.csv"
     forged.write_text("prompt,response\na,<|end|>\nb,c\n")
     long = folder / "long.csv"
@@ -255,6 +257,7 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
         "no model": (["teach", data, "--model", "./none", "--runs", folder / "runs"], "There is no folder ./none"),
         "hub offline": (["check", data, "--model", "some/model"], "huggingface.co was not reached"),
         "broken weights": (["teach", data, "--model", broken, "--runs", folder / "runs"], "could not be loaded"),
+        "no tokenizer": (["teach", data, "--model", wordless, "--runs", folder / "runs"], "has no tokenizer."),
         "no place": (["teach", data, "--keep", kept, "--batch", "1", *on], "no place for keep rows"),
         "layers": (["teach", data, "--targets", "brain", *on], "LoRA could not be put on this model"),
         "no room": (["teach", data, *on, "--max-new-tokens", "999"], "999 tokens leaves no room for a question"),
@@ -276,8 +279,8 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
 CALLS = [
     "no command", "no file", "a folder", "blank cell", "one row", "rows alike", "check one row", "check rows",
     "check kept", "column", "steps", "steps in words", "flag", "name", "model", "pickle", "no model", "hub offline",
-    "broken weights", "no place", "layers", "no room", "probes", "template", "forged", "too long", "scorer",
-    "held out", "batch", "run", "runs", "keep", "on", "every",
+    "broken weights", "no tokenizer", "no place", "layers", "no room", "probes", "template", "forged", "too long",
+    "scorer", "held out", "batch", "run", "runs", "keep", "on", "every",
 ]  # fmt: skip
 
 

@@ -137,6 +137,12 @@ def load(
         config = AutoConfig.from_pretrained(source, **where)
         chosen = quantised.choose(precision, _stored(config), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        if not {*tokenizer.get_vocab()} - {*tokenizer.all_special_tokens}:
+            # Of a missing file some classes make a tokenizer without words, and the model would read nothing.
+            raise InputError(
+                f"{name} has no tokenizer.",
+                "Copy tokenizer.json and tokenizer_config.json beside the weights, from the model it was made of.",
+            )
         # Quantised weights are put on their device as they are read, so that they never lie there whole.
         placed: dict[str, Any] = {}
         if chosen.name not in quantised.PLAIN:
@@ -257,7 +263,7 @@ def _readable_errors(name: str, here_only: bool) -> Iterator[None]:
             ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"The model {name} could not be loaded: {first}",
+            f"The model {name} could not be loaded: {first.rstrip('.')}.",
             "Download it again. Only safetensors weights of architectures that transformers knows are read.",
         ) from error
 

@@ -26,6 +26,7 @@ from workbench.app.lookup import (
     needs,
     verdict,
 )
+from workbench.app.status import sentence
 from workbench.memory import QUANTISED, Machine, Shape, gigabytes, machine
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings
 from workbench.views.text import escape
@@ -35,6 +36,7 @@ from workbench.worker.protocol import DOWNLOADING
 SAME: Any = gr.skip()
 DEFAULT_HUB = "Qwen/Qwen3-4B-Instruct-2507"
 SLOW = "{} on a CPU is slow: each pass turns the weights back into numbers first. It is meant for a GPU."
+BUSY = ("teaching", "checking", "stopping", "working")
 STUCK = "If it does not stop, cancel once more: the worker process is then ended and started again."
 PRECISION_HELP = (
     "fp32: exact, 4 bytes a weight. bf16: half of that, for GPUs and larger models. 8-bit and 4-bit: one byte and "
@@ -170,7 +172,8 @@ def _name(desk: Desk) -> str:
 def poll(desk: Desk, loading: Loading, cursor: Cursor) -> list[Any]:
     """How loading goes, and whether what was asked of the hub has come."""
     said, waits = state(desk, loading), loading.lookups.version
-    seen = (said, can_stop(desk, loading), desk.worker.status.model)
+    # Whether it is busy, too: a load that was refused for that need not be any more.
+    seen = (said, can_stop(desk, loading), desk.worker.status.model, desk.worker.status.state in BUSY)
     updates: list[Any] = [SAME] * 4
     if cursor.get("model.seen") != seen:
         cursor["model.seen"] = seen
@@ -193,6 +196,8 @@ def start(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: st
     found = loading.lookups.find(name)
     if found.problem and kind_of(name) != "hub":
         return [line(found.problem, wrong=True), SAME, need]
+    if desk.worker.status.alive and desk.worker.status.state in BUSY:
+        return [line(f"{sentence(desk)} Wait for it, or press Stop on the Teach page; then load {name}."), SAME, need]
     loading.name, loading.began, loading.cancelled = name, time.monotonic(), False
     loading.call = desk.worker.call("load", model=name, precision=precision)
     return [state(desk, loading), gr.update(visible=True), need]
