@@ -203,3 +203,15 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
             visit.says(".compare-turns", "3 plus 4 is 7.")
     visit.says("#compare-notice", "Asked with the conversation before it.")
     visit.says("#answer-base", "The capital of France is Paris.")
+
+
+def test_the_arithmetic_of_a_model_is_read_on_a_phone(browser: Browser, served: Served) -> None:
+    visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844})
+    visit.tab("Model")
+    visit.at("#model-needs summary").click()
+    word = visit.page.get_by_role("cell", name="Activations", exact=True)
+    expect(word).to_be_visible(timeout=WAIT)
+    lines = "cell => { const all = new Range(); all.selectNodeContents(cell); return all.getClientRects().length; }"
+    assert word.evaluate(lines) == 1
+    assert visit.becomes("document.documentElement.scrollWidth - document.documentElement.clientWidth", 0) == 0
+    visit.close()

@@ -87,7 +87,7 @@ def build(desk: Desk, shared: Shared) -> None:
             min_width=240,
         )
         precision = gr.Radio(
-            list(PRECISIONS), value="auto", label="Precision", info=PRECISION_HELP, scale=2, min_width=240
+            list(PRECISIONS), value="auto", label="Precision", info=PRECISION_HELP, scale=3, min_width=240
         )
     with gr.Row():
         look = gr.Button("What does it need?", size="sm", min_width=160, scale=0)

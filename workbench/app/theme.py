@@ -103,6 +103,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .compare-turns li { margin: .2rem 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .compare-skills caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 .gradio-container .wrap:has(> .wrap-inner) { border-color: var(--input-border-color) !important; }
+#model-needs :is(th, td) { overflow-wrap: break-word; }
 #model-needs td:nth-child(2) { white-space: nowrap; }
 .compare-facts { margin: .2rem 0; }
 .gradio-container .label-wrap > span:first-child { text-align: left; }
