@@ -376,6 +376,15 @@ def test_what_is_chosen_stays_when_the_lists_are_drawn_again(
     assert shown() == [run.name, 50, 100]
 
 
+def test_a_run_of_another_model_leaves_the_base_to_be_asked(
+    desk: Desk, run: Run, tmp_path: Path, rows: list[Demonstration]
+) -> None:
+    until(lambda: desk.worker.status.model == "pocket")
+    other = create(tmp_path, "other", config_of("sdft", "some/model", Settings(), "rows"), {"held-out": rows}, [])
+    assert "Or choose No run under Student of run" in ask(desk, "boom", run=other.name)[-1].notice
+    assert "No run" not in ask(desk, "boom", run=run.name)[-1].notice
+
+
 def test_a_list_that_is_not_made_anew_leaves_the_one_that_is_there(desk: Desk, run: Run) -> None:
     lists, cursor = Sittings(desk.runs), {}
     held_out.start(desk, lists, cursor, run.name, 0, "probes", "all")

@@ -173,7 +173,8 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     answers = Answers()
     for answers in follow(first, time.monotonic):
         if answers.problem:
-            yield Shown(notice=line(answers.problem, wrong=True), **columns(question, answers, roles))
+            said = answers.problem + _or_without(desk, form.run)
+            yield Shown(notice=line(said, wrong=True), **columns(question, answers, roles))
             return
         yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
     yield Shown(
@@ -187,6 +188,14 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
             return
         prompt = earlier.prompts.get("student", "")
         yield Shown(earlier=_answer("earlier", earlier, form.beside), earlier_prompt=prompt)
+
+
+def _or_without(desk: Desk, name: str) -> str:
+    """What else can be done where a run's model is not the one in memory."""
+    run = find_run(desk.runs, name)
+    if run is None or run.config.get("model") == desk.worker.status.model:
+        return ""
+    return " Or choose No run under Student of run, to ask base and teacher alone."
 
 
 def columns(question: Question, answers: Answers, roles: Sequence[str]) -> dict[str, str]:
