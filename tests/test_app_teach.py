@@ -346,6 +346,14 @@ def test_keep_rows_are_used_or_not(at: Open) -> None:
     assert [row.question for row in desk.run("colours").rows("keep")] == ["What is 2 plus 3?", "What is 4 plus 4?"]
 
 
+def test_one_keep_row_is_one_question(at: Open) -> None:
+    desk = at()
+    desk.drafts.add_keep("What is 2 plus 3?")
+    assert teach.keep_info(desk).startswith("1 question whose answer should stay as it is;")
+    desk.drafts.add_keep("What is 4 plus 4?")
+    assert teach.keep_info(desk).startswith("2 questions whose answers should stay as they are;")
+
+
 def test_the_form_follows_the_draft_but_not_under_a_typing_hand(at: Open) -> None:
     desk = at()
     cursor: dict[str, Any] = {}

@@ -349,3 +349,21 @@ def test_views_need_neither_torch_nor_gradio() -> None:
 def test_samples_of_a_run_can_be_drawn() -> None:
     made = harmless(token_map(sample_of("1", "How?", "a b c")))
     assert len([a for a in made.all("tk") if "tabindex" in a]) == 3
+
+
+@pytest.mark.parametrize(
+    ("base", "skill", "said"),
+    [
+        (0, 19, "Go on to Compare."),
+        (0, 0, "It has not learned it"),
+        (10, 9, "It has not learned it"),
+        (20, 8, "It has not learned it"),
+        (19, 19, "It could do it before, so there was little to learn. Go on to Compare."),
+    ],
+)
+def test_what_to_do_next_depends_on_what_was_learned(base: int, skill: int, said: str) -> None:
+    events = [
+        Checked(measure(base, 20), measure(20, 20), None, "ready", ""),
+        Evaluated(5, measure(skill, 20), None, 0.1),
+    ]
+    assert words.what_next(events).startswith(said)

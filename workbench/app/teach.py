@@ -217,7 +217,8 @@ def keep_info(desk: Desk) -> str:
         return "There are no keep rows yet: questions whose answers should stay as they are. Add some on Examples."
     batch = int(fields.shown(desk, ("optim", "batch")))
     rows = round(batch * share_of(desk))
-    return f"{count} questions whose answers should stay as they are; {rows} of the {batch} in each step."
+    kept = "1 question whose answer" if count == 1 else f"{count} questions whose answers"
+    return f"{kept} should stay as {'it is' if count == 1 else 'they are'}; {rows} of the {batch} in each step."
 
 
 def rates(desk: Desk) -> list[str]:

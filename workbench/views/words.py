@@ -147,7 +147,9 @@ def what_next(events: Sequence[Event]) -> str:
     skill, _, step = latest(events)
     first = before(events)
     base = None if first is None else first.base
-    if step and skill is not None and base is not None and skill.value <= base.value < 1:
+    if step and skill is not None and base is not None and skill.good and base.good:
+        return "It could do it before, so there was little to learn. Go on to Compare."
+    if step and skill is not None and base is not None and skill.value <= base.value:
         return "It has not learned it: teach for more steps or more strongly, after a look at Check."
     return "Go on to Compare."
 
