@@ -85,7 +85,11 @@ def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk
     assert "not a text" in made[1]["data"][1][1] and made[1]["data"][1][3] == "7"
     assert made[1]["data"][1][1].startswith("The answer of the example is 7")
     assert "2 of 4 rows are wrong" in made[2] and "1 will teach" in made[2]
+    assert "wrong" not in made[0] + examples.columns(desk)[1], "it is said once"
     assert [line[0] for line in rows.lines(desk.drafts, 1, wrong_only=True)] == [2, 3]
+    examples.choose(desk, 30, True)
+    examples.delete(desk, 3, 1, False)
+    assert sheet.summary(desk).count("1 of 3 rows is wrong") == 1, "and blocks the others"
     examples.delete_wrong(desk)
     assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "D?"]
 

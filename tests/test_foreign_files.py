@@ -176,7 +176,7 @@ def test_pairs_copied_from_a_sheet_without_its_header() -> None:
 
 def test_rows_without_an_answer_are_counted() -> None:
     found = parse('{"prompt": "a", "response": "b", "answer": "b"}\n{"prompt": "c", "response": "d"}')
-    assert "1 of 2 rows have no answer, so they teach but are not scored." in found.notes
+    assert "1 of 2 rows has no answer, so it teaches but is not scored." in found.notes
 
 
 def test_keep_is_yes_or_no() -> None:

@@ -78,7 +78,6 @@ def test_the_page_reads_the_others_and_a_command_none(kind: str) -> None:
         with pytest.raises(AssertionError, match=words):
             raise AssertionError(said[place])
     assert [row_from(row).prompt for row in made if not problem_of(row)] == GOOD
-    assert f"{len(problems)} of {len(made)} rows are wrong" in " ".join(parse_leniently(text).notes)
 
 
 def test_nothing_of_a_line_is_lost() -> None:

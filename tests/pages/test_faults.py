@@ -91,9 +91,11 @@ def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
     harmless(visit)
     visit.tab("Compare")
     expect(visit.page.get_by_label("Student of run")).to_have_value("noted", timeout=WAIT)
-    for words in (f"{IMAGE} {SCRIPT}", "\u202e\u2067 right to left", LONG):
+    asked = {f"{IMAGE} {SCRIPT}": IMAGE, "\u202e\u2067 right to left": "U+202EU+2067 right", LONG: LONG[:10]}
+    for words, seen in asked.items():
         visit.page.get_by_label("Question").locator("visible=true").first.fill(words)
         visit.press("Ask all three")
+        visit.says("#answer-base", f"I do not know: {seen}")  # what was asked before is still there
         visit.says("#answer-student .wb-note", "token")
         harmless(visit)
     visit.press("Ask them all")

@@ -26,6 +26,7 @@ from typing import Any
 from workbench.app.history import Examples, History, Row
 from workbench.demonstrations import Demonstration, Split, split, write
 from workbench.demonstrations.lenient import problem_of, row_from
+from workbench.demonstrations.table import wrong_rows
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
 from workbench.settings import GROUPS
@@ -156,7 +157,7 @@ class Draft:
         seed = int(self._choices.settings.get("optim", {}).get("seed", 0))
         if self._choices.strict and self.problems:
             raise InputError(
-                f"{len(self.problems)} of {len(self.rows)} rows are wrong.",
+                f"{wrong_rows(len(self.problems), len(self.rows))}.",
                 "Mend or delete them on the Examples page, or untick that wrong rows block the others.",
             )
         if not self.good:

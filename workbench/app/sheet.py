@@ -20,6 +20,7 @@ from workbench.app.desk import Desk
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
 from workbench.app.notes import note, wrong
+from workbench.demonstrations.table import wrong_rows
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def component() -> gr.Dataframe:
         interactive=True,
         wrap=True,
         static_columns=[0, 1],
-        column_widths=["64px", "110px", "250px", "250px", "142px", "142px"],
+        column_widths=["64px", "190px", "230px", "230px", "122px", "122px"],
         max_height=360,
         max_chars=160,
         label="Your examples: click a cell to change it",
@@ -119,8 +120,8 @@ def summary(desk: Desk) -> str:
         return note("There are no examples yet. Use a sample set, paste some rows, or upload a file.", "info")
     wrongs, good = len(drafts.problems), len(drafts.good)
     said = (
-        f"{wrongs} of {len(drafts.rows)} rows {'is' if wrongs == 1 else 'are'} wrong and left out; see below why.\n"
-        if wrongs
+        f"{wrong_rows(wrongs, len(drafts.rows))} and left out; see below why.\n"
+        if wrongs and not drafts.choices.strict
         else ""
     )
     try:
@@ -129,6 +130,8 @@ def summary(desk: Desk) -> str:
         return note(said + str(error), "wrong")
     scored = sum(row.answer is not None for row in parts.held_out)
     test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
+    if not scored:
+        test = ", without a right answer to look for"
     kept = f" {len(drafts.keep)} questions are to keep their answers." if drafts.keep else ""
     return note(
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "

@@ -124,6 +124,9 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 #runs-table th .wb-note { font-weight: 400; }
 @media (max-width: 40rem) {
   ol.steps .step { flex-basis: 8rem; }
+  /* Gradio keeps the fields of a row in one line, however narrow that makes their labels. */
+  .row > .form { flex-wrap: wrap; }
+  .row > .form > * { flex-basis: 8rem; }
   /* Each run is a card: a table of eight columns would have to be moved sideways. */
   #runs-table table, #runs-table tbody, #runs-table tr, #runs-table th, #runs-table td { display: block; }
   #runs-table thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }

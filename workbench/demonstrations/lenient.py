@@ -102,9 +102,6 @@ def _interpret(table: Table, columns: Columns) -> LenientReading:
         if row is not None:
             good.append(row)
     rows = [row for _, row in sorted(numbered.items())]
-    wrong = len(rows) - len(good)
-    if wrong:
-        notes.append(f"{wrong} of {len(rows)} rows are wrong; what is wrong stands beside each.")
     if good:
         notes += _about_answers(table, chosen, good)
     return LenientReading(tuple(rows), chosen, tuple(table.columns), (*table.notes, *notes))

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.demonstrations.cells import checked, flag, is_blank, is_number, label, tags, written
 from workbench.demonstrations.columns import Columns, choose
 from workbench.demonstrations.record import Demonstration, Message
-from workbench.demonstrations.table import Table
+from workbench.demonstrations.table import Table, wrong_rows
 from workbench.demonstrations.tables import load_table, pasted
 from workbench.demonstrations.turns import conversation, joined
 from workbench.errors import InputError
@@ -69,7 +69,7 @@ def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading
         more = len(problems) - _NAMES_AT_MOST
         listed = "\n  ".join(problems[:_NAMES_AT_MOST]) + (f"\n  and {more} more" if more > 0 else "")
         raise InputError(
-            f"{table.source}: {len(problems)} of {len(table.rows)} rows are wrong.\n  {listed}",
+            f"{table.source}: {wrong_rows(len(problems), len(table.rows))}.\n  {listed}",
             "Correct or delete these rows; nothing was written.",
         )
     if "demonstration" in need:
@@ -87,7 +87,8 @@ def _about_answers(table: Table, chosen: dict[str, str], rows: list[Demonstratio
     if numbers:
         notes.append(f"The numbers in column {chosen['answer']!r} are read as texts, such as {written(numbers[0])!r}.")
     if lacking:
-        notes.append(f"{lacking} of {len(asked)} rows have no answer, so they teach but are not scored.")
+        they = "has no answer, so it teaches but is" if lacking == 1 else "have no answer, so they teach but are"
+        notes.append(f"{lacking} of {len(asked)} rows {they} not scored.")
     return notes
 
 

@@ -86,6 +86,11 @@ def cells_unlike(cells: Sequence[str], header: int) -> str:
     return f"has {len(cells)} {'cell' if len(cells) == 1 else 'cells'}; the header has {header}"
 
 
+def wrong_rows(wrong: int, of: int) -> str:
+    """How many rows are wrong, in words."""
+    return f"{wrong} of {of} rows {'is' if wrong == 1 else 'are'} wrong"
+
+
 def kind_of(value: Any) -> str:
     """What a value is, in plain words."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
