@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from workbench.demonstrations import Demonstration
 from workbench.events import (
     Checked,
     Evaluated,
@@ -20,7 +22,9 @@ from workbench.events import (
     TokenChoices,
 )
 from workbench.runs import Run
-from workbench.settings import Settings
+from workbench.runs.folder import create
+from workbench.runs.log import EventWriter
+from workbench.settings import OptimSettings, Settings
 
 
 def measure(right: int, n: int) -> Measure:
@@ -116,3 +120,20 @@ def events_of(run: Run) -> Iterator[Event]:
     run.adapter.mkdir(exist_ok=True)
     (run.adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 16}))
     yield RunEnded(steps, 10.0)
+
+
+def finished(
+    folder: Path, name: str, rows: list[Demonstration], steps: int = 10, lr: float = 1e-3, source: str = ""
+) -> Run:
+    """A finished run."""
+    settings = Settings(optim=OptimSettings(steps=steps, lr=lr))
+    sides = {"teaching": rows[:8], "held-out": rows[8:]}
+    probes = [Demonstration(f"What is {i} plus 4?", answer=str(i + 4)) for i in range(10)]
+    run = create(folder, name, config_of("sdft", "pocket", settings, source, None, "contains", 5, 5), sides, probes)
+    writer = EventWriter(run.log, 0)
+    for event in events_of(run):
+        writer.write(event)
+    writer.close()
+    for file in run.checkpoints.iterdir():
+        (file / "state.json").write_text("{}")
+    return run

@@ -15,45 +15,25 @@ from typing import Any
 
 import pytest
 
-from tests.fake_run import config_of, events_of
+from tests.fake_run import finished
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
 from workbench.app import runs, shelving, teaching
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
-from workbench.runs import Run, shelf, zips
-from workbench.runs.folder import create
-from workbench.runs.log import EventWriter
-from workbench.settings import OptimSettings, Settings
+from workbench.runs import shelf, zips
 from workbench.worker import Worker
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202e"
 
 
-def make(
-    folder: Path, name: str, rows: list[Demonstration], steps: int = 10, lr: float = 1e-3, source: str = ""
-) -> Run:
-    """A finished run."""
-    settings = Settings(optim=OptimSettings(steps=steps, lr=lr))
-    sides = {"teaching": rows[:8], "held-out": rows[8:]}
-    probes = [Demonstration(f"What is {i} plus 4?", answer=str(i + 4)) for i in range(10)]
-    run = create(folder, name, config_of("sdft", "pocket", settings, source, None, "contains", 5, 5), sides, probes)
-    writer = EventWriter(run.log, 0)
-    for event in events_of(run):
-        writer.write(event)
-    writer.close()
-    for file in run.checkpoints.iterdir():
-        (file / "state.json").write_text("{}")
-    return run
-
-
 @pytest.fixture
 def desk(tmp_path: Path, rows: list[Demonstration]) -> Iterator[Desk]:
     folder = tmp_path / "runs"
-    make(folder, "one", rows)
-    make(folder, "two", rows, steps=20, lr=2e-3, source="/home/me/colours.jsonl")
+    finished(folder, "one", rows)
+    finished(folder, "two", rows, steps=20, lr=2e-3, source="/home/me/colours.jsonl")
     worker = Worker(folder, command=FAKE)
     worker.start()
     yield Desk.at(folder, worker)
@@ -142,7 +122,7 @@ def test_what_is_chosen_in_the_lists_stays_when_they_are_drawn_again(desk: Desk,
     assert shown() == ["two", "two", "one"]
     for field, name in (("run", "one"), ("one", "one"), ("other", "two")):
         runs.choose(field, cursor, name)
-    make(desk.runs, "three", rows)
+    finished(desk.runs, "three", rows)
     desk.drafts.choose(run="three")  # somebody began to teach it
     assert shown() == ["one", "one", "two"]
     press = partial(runs.press, desk)
@@ -200,7 +180,7 @@ def test_delete_can_be_undone_after_a_restart_too(desk: Desk) -> None:
 
 def test_a_run_comes_back_beside_one_that_took_its_name(desk: Desk, rows: list[Demonstration]) -> None:
     shelving.delete(desk, "one")
-    make(desk.runs, "one", rows, steps=5)
+    finished(desk.runs, "one", rows, steps=5)
     assert shelving.undelete(desk) == "one-2"
     assert names(desk) == ["one", "one-2", "two"]
 

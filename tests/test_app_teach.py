@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from tests.desks import FAKE, Open, desks
 from tests.fake_run import sample_of
 from tests.test_views import a_run, a_step, harmless
 from tests.waiting import until
@@ -25,36 +25,16 @@ from workbench.settings import GROUPS, POCKET_DEFAULTS
 from workbench.views.words import is_finished, step_of
 from workbench.worker import Worker
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202e" + "a" * 100_000
 KEYS = [(group, name) for group, kind in GROUPS.items() for name in kind.__dataclass_fields__]
 RATE = POCKET_DEFAULTS["optim"]["lr"]
 MORE = [key for key in KEYS if key not in fields.FIRST]
 
-Open = Callable[..., Desk]
-
 
 @pytest.fixture
 def at(tmp_path: Path, rows: list[Demonstration]) -> Iterator[Open]:
-    """Opens a desk with the twelve rows in its draft, over a worker that holds at a step."""
-    made: list[Worker] = []
-    with pytest.MonkeyPatch.context() as patch:
-
-        def open_desk(hold: int | None = None, steps: int = 20) -> Desk:
-            if hold is not None:
-                patch.setenv("FAKE_HOLD_AT", str(hold))
-            desk = Desk.at(tmp_path / "runs", Worker(tmp_path / "runs", command=FAKE))
-            made.append(desk.worker)
-            desk.worker.start()
-            desk.drafts.replace_rows([row.to_dict() for row in rows], "colours")
-            desk.drafts.set_setting("optim", "steps", steps)
-            desk.drafts.choose(evaluate_every=5, save_every=5)
-            until(lambda: desk.worker.status.state == "idle")
-            return desk
-
-        yield open_desk
-        for worker in made:
-            worker.close()
+    with desks(tmp_path / "runs", rows) as opened:
+        yield opened
 
 
 def pressed(desk: Desk, name: str = "", cursor: Cursor | None = None, **typed: Any) -> list[Any]:
