@@ -151,9 +151,12 @@ def test_a_page_is_ready_when_what_is_loaded_has_arrived(browser: Browser, serve
         with page.expect_response(polls, timeout=WAIT):
             pass
     expect(page.locator("#status")).not_to_contain_text("Ready.")
+    takes_clicks = "getComputedStyle(document.querySelector('#pages')).pointerEvents"
+    assert page.evaluate(takes_clicks) == "none", "what a click brings now is overwritten"
     route, answer = held[0]
     route.fulfill(response=answer)
     expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
+    assert page.evaluate(takes_clicks) == "auto"
     expect(page.locator("#examples-table")).to_contain_text("Zorbic", timeout=WAIT)
     page.unroute_all(behavior="wait")
     page.context.close()

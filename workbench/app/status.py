@@ -39,7 +39,7 @@ def sentence(desk: Desk) -> str:
     return f"Ready. The model {name} is in memory."
 
 
-OPENING = '<p class="status-line status-busy">Opening the page ...</p>'
+OPENING = '<p class="status-line status-busy status-opening">Opening the page ...</p>'
 """The status line until the page has been told how things stand: before that it is not ready for anything."""
 
 
