@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -30,10 +31,17 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         visit = Visit.to(browser, made.address)
         visit.use_set()
         for name in ("first", "second"):
-            visit.start(2, name)
-            visit.says("#teach-state", "Finished after 2 steps.")
+            taught(visit, name, 2)
         visit.close()
         yield made
+
+
+def taught(visit: Visit, name: str, steps: int) -> None:
+    """Teach, until the worker is free again."""
+    visit.start(steps, name)
+    # The run before has finished, too.
+    visit.says("#teach-state", re.compile(rf"\b{name}\b.*Finished after {steps} steps\.", re.DOTALL))
+    visit.says("#status", "Ready.")
 
 
 def unfold(visit: Visit, name: str) -> None:
@@ -173,8 +181,7 @@ def test_what_a_run_goes_on_from_is_said_beside_the_button(visit: Visit) -> None
     choose(visit, "Run", "first")
     visit.press("Teach further on it")
     visit.says("#teach-further", "This teaching goes on from first.")
-    visit.start(2, "further")
-    visit.says("#teach-state", "Finished after 2 steps.")
+    taught(visit, "further", 2)
     visit.tab("Runs")
     visit.says("#runs-table", "on first")
 
