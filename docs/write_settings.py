@@ -20,8 +20,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every flag of `workbench teach`, with its default. Written by `python docs/write_settings.py` from the",
-        "sentences that the command line shows. Where the bundled model has a default of its own, it is given too.",
+        "Every setting of a run, as a flag of `workbench teach`, with its default. Written by",
+        "`python docs/write_settings.py` from the sentences that the command line shows. Where the bundled model has a",
+        "default of its own, it is given too.",
     ]
     for group, kind in GROUPS.items():
         lines += ["", f"## {TITLES[group]}", "", (kind.__doc__ or "").splitlines()[0], ""]
@@ -30,7 +31,8 @@ def settings_page() -> str:
             pocket = POCKET_DEFAULTS.get(group, {}).get(field.name, "")
             flag = "--" + field.name.replace("_", "-")
             default = "(empty)" if field.default == "" else field.default
-            lines.append(f"| `{flag}` | {default} | {pocket} | {field.metadata['help']} |")
+            meaning = field.metadata["help"].replace("|", "\\|")
+            lines.append(f"| `{flag}` | {default} | {pocket} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 

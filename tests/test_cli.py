@@ -164,11 +164,17 @@ def test_teaching_on_a_run_starts_where_it_ended(
 
 
 def test_the_model_before_any_lesson_can_teach_the_second_one(
-    capsys: pytest.CaptureFixture[str], taught: dict[str, Any], data: Path, probes: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    taught: dict[str, Any],
+    data: Path,
+    probes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from workbench.commands import conduct
     from workbench.runs import open_run
     from workbench.runs.session import student_at
     from workbench.sampling import pad_left
@@ -188,17 +194,12 @@ def test_the_model_before_any_lesson_can_teach_the_second_one(
     plain = AutoModelForCausalLM.from_pretrained(model)(input_ids=ids).logits[:, -1]
     torch.testing.assert_close(logits["original"], plain, rtol=1e-4, atol=1e-4)
     assert float((logits["base"] - plain).abs().max()) > 1e-3  # the base has learned the first lesson
-
-
-def test_the_bundled_model_goes_on_under_its_original_self() -> None:
-    from workbench.settings import GOING_ON, POCKET_DEFAULTS, Settings, own_defaults
-
-    assert own_defaults(False, True) == {}
-    assert own_defaults(True) == POCKET_DEFAULTS
-    second = Settings.from_dict(own_defaults(True, True))
-    assert second.teacher.teacher == "original"
-    assert second.optim.lr == GOING_ON["optim"]["lr"] > Settings.from_dict(POCKET_DEFAULTS).optim.lr
-    assert second.lora == Settings.from_dict(POCKET_DEFAULTS).lora
+    asked: list[Any] = []
+    monkeypatch.setattr(conduct, "student_at", lambda run: roles)
+    monkeypatch.setattr(conduct, "answer", lambda decoder, *_, **__: asked.append(decoder) or ["said"] * 3)
+    conduct.show_answers(open_run("second", tmp_path / "runs"))
+    assert asked == [roles.base_decoder, roles.teacher_decoder("original"), roles.student_decoder]
+    assert all(roles.first_teacher(kind) is roles.base_decoder for kind in ("base", "ema", "live"))
 
 
 def test_help_is_quick_and_complete(capsys: pytest.CaptureFixture[str]) -> None:

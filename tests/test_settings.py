@@ -49,3 +49,14 @@ def test_what_is_wrong_with_a_file_is_said_without_torch(arguments: list[str], s
     code = f"import sys; from workbench.cli import main; main({told!r}); print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n" and says in said.stderr
+
+
+def test_the_bundled_model_goes_on_under_its_original_self() -> None:
+    from workbench.settings import GOING_ON, POCKET_DEFAULTS, Settings, own_defaults
+
+    assert own_defaults(False, True) == {}
+    assert own_defaults(True) == POCKET_DEFAULTS
+    second = Settings.from_dict(own_defaults(True, True))
+    assert second.teacher.teacher == "original"
+    assert second.optim.lr == GOING_ON["optim"]["lr"] > Settings.from_dict(POCKET_DEFAULTS).optim.lr
+    assert second.lora == Settings.from_dict(POCKET_DEFAULTS).lora

@@ -116,6 +116,10 @@ class Roles:
         assert self._ema_decoder is not None
         return self._ema_decoder
 
+    def first_teacher(self, kind: TeacherKind) -> Decoder:
+        """The weights that teach in the first step: the averaged and the live ones begin as the base does."""
+        return self.teacher_decoder("original" if kind == "original" else "base")
+
 
 def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: LoadedModel | None = None) -> Roles:
     """Put a fresh LoRA adapter (B = 0: the student starts as the base) on a loaded model.
@@ -139,7 +143,7 @@ def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: L
     except ValueError as error:
         raise InputError(
             f"LoRA could not be put on this model: {str(error).splitlines()[0]}",
-            "Name layers that exist with --lora-targets, or leave it at all-linear.",
+            "Name layers that exist with --targets, or leave it at all-linear.",
         ) from error
     finally:
         torch.set_rng_state(state)

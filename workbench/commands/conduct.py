@@ -184,9 +184,10 @@ def show_answers(run: Run, count: int = 3) -> None:
     tokens = [prompts.tokenise(row) for row in rows]
     longest = settings.rollout.max_new_tokens
     asked = [t.student for t in tokens]
+    teacher = roles.first_teacher(settings.teacher.teacher)
     columns = {
         "base": answer(roles.base_decoder, loaded, asked, longest=longest),
-        "teacher": answer(roles.base_decoder, loaded, [t.teacher for t in tokens], longest=longest),
+        "teacher": answer(teacher, loaded, [t.teacher for t in tokens], longest=longest),
         "student": answer(roles.student_decoder, loaded, asked, longest=longest),
     }
     screen.heading("Three questions that it was not taught")

@@ -16,7 +16,7 @@ from workbench.decoding.head import Head, Predictions, head_of
 from workbench.decoding.live import LiveDecoder, runs_live
 from workbench.decoding.packed import FlatDecoder, PackedDecoder, inner_model, supports
 from workbench.decoding.stacked import StackedDecoder, stackable
-from workbench.decoding.training_pass import Tape, training_hidden, training_logits
+from workbench.decoding.training_pass import Tape, training_hidden
 
 # Packing keeps a second copy of the weights. Up to this many bytes that is cheap next to what it saves.
 PACK_AT_MOST = 1_000_000_000
@@ -36,7 +36,6 @@ __all__ = [
     "head_of",
     "stackable",
     "training_hidden",
-    "training_logits",
 ]
 
 

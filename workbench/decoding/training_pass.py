@@ -68,17 +68,6 @@ def _all_rows(output: Tensor, rows: Tensor, count: int) -> Tensor:
     return output.new_zeros(count, output.shape[-1]).index_copy_(0, rows, output)
 
 
-def training_logits(
-    decoder: PackedDecoder,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    answer_ids: Tensor,
-    tape: Tape | None = None,
-) -> Tensor:
-    """Logits [B, T, V] of each answer token; see `training_hidden`."""
-    return F.linear(training_hidden(decoder, prompt_ids, prompt_mask, answer_ids, tape), decoder.head)
-
-
 def training_hidden(
     decoder: PackedDecoder,
     prompt_ids: Tensor,

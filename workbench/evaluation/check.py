@@ -41,9 +41,13 @@ def _judged(base: Measure | None, teacher: Measure | None) -> tuple[str, str]:
         return "weak", (
             f"The model can do most of this already: {seen}. There is little to teach; choose harder questions."
         )
-    if teacher.value < POOR or teacher.low <= base.value:
+    poor = teacher.value < POOR
+    if poor or teacher.low <= base.value:
+        found = (
+            "The model cannot do this even when shown how" if poor else "An example helps the model too little to tell"
+        )
         return "cannot", (
-            f"The model cannot do this even when shown how: {seen}. Teaching from these examples would not help. "
+            f"{found}: {seen}. Teaching from these examples would not help. "
             "Try a stronger model, clearer demonstrations, or a longest answer that leaves room for it; for a "
             "behaviour the model never shows, teach by SFT."
         )

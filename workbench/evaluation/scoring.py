@@ -13,7 +13,7 @@ from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool
 
 Scorer = Callable[[str, str], bool]
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_NUMBER = re.compile(r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 _STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*_(\[\"']*([a-z])\b", re.IGNORECASE)
 _LETTER = re.compile(r"(?:^|[\s(\[*\"'])([A-Z])(?=[).:\]*,\"']|\s*$)")
 

@@ -343,9 +343,8 @@ class Session:
         lost = 0
         if exam.size:
             alone = exam.sit(self.roles.base_decoder, should_stop=should_stop)
-            # Not the averaged or the live one, which begin as the base does: this asks what can be taught at all.
-            original = self.settings.teacher.teacher == "original"
-            decoder = self.roles.teacher_decoder("original" if original else "base")
+            # This asks what can be taught at all.
+            decoder = self.roles.first_teacher(self.settings.teacher.teacher)
             shown = exam.sit(decoder, shown=True, should_stop=should_stop)
             base, teacher, lost = alone.measure, shown.measure, alone.cut_off + shown.cut_off
         verdict, advice = evaluation.verdict(base, teacher, lost)
