@@ -90,7 +90,7 @@ def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk
     examples.choose(desk, 30, True)
     examples.delete(desk, 3, 1, False)
     assert sheet.summary(desk).count("1 of 3 rows is wrong") == 1, "and blocks the others"
-    examples.delete_wrong(desk)
+    assert "1 row was deleted; Undo brings it back." in examples.delete_wrong(desk)[0]
     assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "D?"]
 
 
@@ -261,9 +261,10 @@ def test_the_form_writes_changes_and_deletes_a_row(desk: Desk) -> None:
     assert "No row is chosen" in examples.save(desk, 0, 1, False, "a", "b", "", "")[0]
     examples.add(desk, EVIL, "So.", "", "An article.")
     assert desk.drafts.rows[3] == {"prompt": EVIL, "demonstration": "So.", "context": "An article."}
-    examples.delete(desk, 1, 1, False)
+    assert examples.delete(desk, 1, 1, False)[-1] == 0, "the form is not about the next row now"
     assert len(desk.drafts.rows) == 3
     assert "note-wrong" in examples.delete(desk, 0, 1, False)[0] and len(desk.drafts.rows) == 3
+    assert examples.delete(desk, 7, 1, False)[-1] == 7
 
 
 def test_the_download_is_read_again_with_the_questions_to_keep(desk: Desk) -> None:

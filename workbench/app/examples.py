@@ -123,13 +123,16 @@ def add(desk: Desk, *texts: str) -> list[Any]:
 
 
 def delete(desk: Desk, number: float, page: float, wrong_only: bool) -> list[Any]:
-    """The button Delete this row."""
+    """The button Delete this row. Afterwards the form is about none: its number would be the next row's."""
+    chosen = number
 
     def act() -> str:
+        nonlocal chosen
         desk.drafts.delete(int(number or 0) - 1)
+        chosen = 0
         return f"Row {int(number)} was deleted; Undo brings it back."
 
-    return sheet.attempt(desk, act, page, wrong_only)
+    return [*sheet.attempt(desk, act, page, wrong_only), chosen]
 
 
 def delete_wrong(desk: Desk) -> list[Any]:
@@ -138,6 +141,8 @@ def delete_wrong(desk: Desk) -> list[Any]:
     def act() -> str:
         places = list(desk.drafts.problems)
         desk.drafts.delete(*places)
+        if len(places) == 1:
+            return "1 row was deleted; Undo brings it back."
         return f"{len(places)} rows were deleted; Undo brings them back." if places else "No row is wrong."
 
     return sheet.attempt(desk, act)
@@ -371,7 +376,7 @@ def _wire_form(desk: Desk, held: _Rows, form: _Form) -> None:
     form.number.input(partial(pick, desk), form.number, [form.number, *form.fields], **PRIVATE)
     form.save.click(partial(save, desk), [form.number, *held.place, *form.fields], outputs, **PRIVATE)
     form.add.click(partial(add, desk), form.fields, outputs, **PRIVATE)
-    form.delete.click(partial(delete, desk), [form.number, *held.place], outputs, **PRIVATE)
+    form.delete.click(partial(delete, desk), [form.number, *held.place], [*outputs, form.number], **PRIVATE)
 
 
 def _publish(desk: Desk) -> None:
