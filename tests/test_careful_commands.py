@@ -89,6 +89,10 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path, said: io.StringIO, monk
     lines = [shlex.split(line) for line in said.getvalue().splitlines() if line.startswith("  workbench")]
     assert lines[0] == ["workbench", "compare", "first try", "--prompt", QUESTION]
     assert lines[1][:3] == ["workbench", "export", "first try"] and lines[2] == ["workbench", "runs"]
+    assert "far from its teacher" not in said.getvalue()
+    skill = {"base": 0.0, "teacher": 0.94, "student": 0.39, "n": 18}
+    conduct.follow_up(run, {**conduct.result(run), "skill": skill, "steps": 320})
+    assert "far from its teacher, 39% against 94%: teach it for longer (--steps 640)" in said.getvalue()
     far = made(tmp_path / "else where", "one")
     conduct.follow_up(far, conduct.result(far))
     assert f"workbench runs --runs '{far.path.parent}'" in said.getvalue()

@@ -197,6 +197,10 @@ def show_answers(run: Run, count: int = 3) -> None:
             screen.say(f"    {role:<8} {texts[index]}")
 
 
+NEAR = 0.8
+"""Share of the teacher's skill below which a student is told to be far from it."""
+
+
 def follow_up(run: Run, found: dict[str, Any]) -> None:
     """Where the run is, and what to try next."""
     screen.say()
@@ -212,6 +216,12 @@ def follow_up(run: Run, found: dict[str, Any]) -> None:
     row = next(iter(run.rows("held-out") or run.rows("teaching")))
     folder = "" if _is_default(run) else f" --runs {shlex.quote(str(run.path.parent))}"
     screen.say(f"The run is kept in {run.path}")
+    skill = found["skill"]
+    if found["method"] == "sdft" and skill["n"] and skill["student"] < NEAR * (skill["teacher"] or 0):
+        screen.say(
+            f"It is still far from its teacher, {skill['student']:.0%} against {skill['teacher']:.0%}: teach it for "
+            f"longer (--steps {2 * found['steps']}), or give it more examples."
+        )
     screen.say("Worth trying next:")
     screen.say(f"  workbench compare {_called(run)} --prompt {shlex.quote(row.question)}")
     screen.say(f"  workbench export {_called(run)} --to merged my-model")
