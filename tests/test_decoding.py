@@ -20,7 +20,6 @@ from workbench.roles import Roles, make_roles
 from workbench.sampling import COUNT_EVERY, Choice, Stopped, pad_left, sample
 from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import sdft
-from workbench.training.scorer import Scorer
 from workbench.training.student import completion_logits, model_logits
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
@@ -290,15 +289,3 @@ def test_streaming_gives_every_token_once(roles: Roles) -> None:
         on_token=hear,
     )
     assert [said[row] for row in range(3)] == found.lists()
-
-
-def test_a_frozen_teachers_prompts_are_read_once_over_its_own_layers(roles: Roles) -> None:
-    decoder = LiveDecoder(roles.loaded.model)
-    completions = sample(decoder, PROMPTS, end=frozenset(), pad=0, longest=5, seed=1)
-    prompts = [tuple(p) for p in PROMPTS]
-    kept = Scorer(decoder, pad=0, frozen_prompts=prompts)
-    first, again = (kept.logits(prompts, completions) for _ in range(2))
-    assert set(kept._kept) == {p[:-1] for p in prompts}
-    anew = Scorer(ModelDecoder(roles.loaded.model), pad=0).logits(prompts, completions)
-    assert torch.equal(first, again)
-    torch.testing.assert_close(first, anew, rtol=1e-4, atol=2e-4)

@@ -50,6 +50,11 @@ class KeyValues:
         pairs = zip(self.keys, self.values, strict=True)
         return torch.stack([torch.stack([k[row, :, kept], v[row, :, kept]]) for k, v in pairs])
 
+    def front(self, rows: int) -> KeyValues:
+        """The first rows, as a part of the same buffers; what is counted is counted for the part alone."""
+        keys, values = ([buffer[:rows] for buffer in buffers] for buffers in (self.keys, self.values))
+        return KeyValues(keys, values, self.blocked[:rows], self.next_position[:rows], self.length)
+
     def rows(self, index: Tensor) -> KeyValues:
         """The cache of the chosen rows only, in this order (rows may repeat)."""
         return KeyValues(
@@ -194,17 +199,29 @@ class FlatDecoder:
             torch.zeros(rows, dtype=torch.long, device=like.device),
         )
 
-    def join_prefixes(self, prefixes: list[Tensor], room: int) -> KeyValues:
-        """A cache whose rows hold these prefixes, padded on the left, with room for as many more tokens."""
-        lengths = [p.shape[3] for p in prefixes]
-        longest = max(lengths)
-        cache = self.allocate(len(prefixes), longest + room)
-        for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+    def join_prefixes(
+        self, prefixes: Sequence[Tensor], room: int, fresh: tuple[Tensor, Tensor] | None = None
+    ) -> KeyValues:
+        """A cache whose rows hold these prefixes, padded on the left, with room for as many more tokens.
+
+        Args:
+            prefixes: as `KeyValues.prefix` copied them, wherever they are kept.
+            fresh: ids and mask [F, P] of prompts that are read now, straight into the first F rows.
+        """
+        ids, mask = fresh or (self.embedding.new_zeros((0, 0), dtype=torch.long),) * 2
+        first, lengths = len(ids), [prefix.shape[3] for prefix in prefixes]
+        longest = max(ids.shape[1], *lengths)
+        cache = self.allocate(first + len(prefixes), longest + room)
+        if first:
+            left = (longest - ids.shape[1], 0)
+            self.forward_hidden(F.pad(ids, left), F.pad(mask, left), cache.front(first))
+        for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True), first):
+            near = prefix.to(self.embedding.device)
             for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
-                keys[row, :, longest - length : longest] = prefix[layer, 0]
-                values[row, :, longest - length : longest] = prefix[layer, 1]
+                keys[row, :, longest - length : longest] = near[layer, 0]
+                values[row, :, longest - length : longest] = near[layer, 1]
             cache.blocked[row, : longest - length] = True
-        cache.next_position = torch.tensor(lengths, device=self.embedding.device)
+        cache.next_position = torch.cat([mask.sum(1), torch.tensor(lengths, device=mask.device)])
         cache.length = longest
         return cache
 

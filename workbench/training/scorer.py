@@ -11,7 +11,11 @@ from torch import Tensor
 from workbench.decoding import Decoder, FlatDecoder, Head, Predictions
 from workbench.sampling import Completions, pad_left
 
+# Prompts that are read together, and their keys and values: few, so that this is not a run's highest moment.
 _GROUP = 32
+_GROUP_BYTES = 256_000_000
+_KEPT_BYTES = 512_000_000
+_KEPT_BESIDE_CARD = 4_000_000_000
 
 
 class Scorer:
@@ -22,13 +26,17 @@ class Scorer:
     prompts, not as batches happen to need them: rounding depends on what is computed together, and a run that goes
     on from a checkpoint must see the same numbers as one that was never interrupted.
 
+    They are kept in the computer's own memory. A card's is what training is short of, and fetching a prompt's keys
+    and values from beside it takes a fraction of the time of reading the prompt again.
+
     Args:
         decoder: the weights that score.
         pad: the token that fills rows up.
         frozen_prompts: every prompt that may be asked for, if the weights stay as they are for the scorer's whole
             life; empty otherwise.
         head: what turns the decoder's hidden states into logits; None where only the decoder knows.
-        budget: most bytes of kept keys and values; prompts beyond it are run in each step.
+        budget: most bytes of kept keys and values, the first prompts' first; prompts beyond it are read in each step.
+            By default half a gigabyte, and four where the model is on a card.
     """
 
     def __init__(
@@ -38,24 +46,19 @@ class Scorer:
         pad: int,
         frozen_prompts: Sequence[tuple[int, ...]] = (),
         head: Head | None = None,
-        budget: int = 512_000_000,
+        budget: int | None = None,
     ) -> None:
         self._decoder = decoder
         self._pad = pad
         self._head = head
-        self._groups: list[list[tuple[int, ...]]] = []
-        self._group_of: dict[tuple[int, ...], int] = {}
+        self._group_of: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         self._kept: dict[tuple[int, ...], Tensor] = {}
         if not isinstance(decoder, FlatDecoder):
             return
-        different = list(dict.fromkeys(prompt[:-1] for prompt in frozen_prompts))
-        for start in range(0, len(different), _GROUP):
-            group = different[start : start + _GROUP]
-            budget -= decoder.bytes_per_token * sum(map(len, group))
-            if budget < 0:
-                break
-            self._group_of.update(dict.fromkeys(group, len(self._groups)))
-            self._groups.append(group)
+        if budget is None:
+            budget = _KEPT_BYTES if decoder.embedding.device.type == "cpu" else _KEPT_BESIDE_CARD
+        for group in _groups(frozen_prompts, decoder.bytes_per_token, budget):
+            self._group_of.update(dict.fromkeys(group, group))
 
     def logits(self, prompts: Sequence[tuple[int, ...]], completions: Completions) -> Tensor:
         """Logits [B, T, V] that the decoder gives to each token of the completions; see `predict`."""
@@ -70,28 +73,52 @@ class Scorer:
         """
         steps = completions.ids.shape[1]
         device = completions.ids.device
-        cache = self._read([p[:-1] for p in prompts], steps, device)
-        last = torch.tensor([[p[-1]] for p in prompts], device=device)
+        # Rows whose prompt has yet to be read come first: those rows of the cache are one block.
+        order = sorted(range(len(prompts)), key=lambda row: prompts[row][:-1] in self._group_of)
+        cache = self._read([prompts[row][:-1] for row in order], steps, device)
+        last = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
         # The token before each scored one: the prompt's last, then the completion without its last.
         inputs = torch.cat([last, completions.ids[:, :-1]], 1)
         run = self._decoder.forward if self._head is None else self._decoder.forward_hidden
-        return Predictions(run(inputs, None, cache, keep=steps), self._head)
+        if order == list(range(len(order))):
+            return Predictions(run(inputs, None, cache, keep=steps), self._head)
+        there = torch.tensor(order, device=device)
+        return Predictions(run(inputs[there], None, cache, keep=steps)[there.argsort()], self._head)
 
     def _read(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
-        """A cache that holds these prompts, with room for more tokens."""
+        """A cache that holds these prompts, with room for more tokens; those that are not kept come first."""
         decoder = self._decoder
-        if not isinstance(decoder, FlatDecoder) or not all(p in self._group_of for p in prompts):
+        fresh = [prompt for prompt in prompts if prompt not in self._group_of]
+        if not isinstance(decoder, FlatDecoder) or len(fresh) == len(prompts):
             return self._run(prompts, room, device)
-        for prompt in prompts:
+        for prompt in prompts[len(fresh) :]:
             if prompt not in self._kept:
-                group = self._groups[self._group_of[prompt]]
+                group = self._group_of[prompt]
                 cache = self._run(group, 0, device)
                 for row, member in enumerate(group):
-                    self._kept[member] = cache.prefix(row, len(member))
-        return decoder.join_prefixes([self._kept[p] for p in prompts], room)
+                    self._kept[member] = cache.prefix(row, len(member)).cpu()
+        kept = [self._kept[prompt] for prompt in prompts[len(fresh) :]]
+        return decoder.join_prefixes(kept, room, pad_left(fresh, self._pad, device) if fresh else None)
 
     def _run(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
         ids, mask = pad_left(prompts, self._pad, device)
         cache = self._decoder.allocate(len(prompts), ids.shape[1] + room)
         self._decoder.forward(ids, mask, cache)
         return cache
+
+
+def _groups(prompts: Sequence[tuple[int, ...]], bytes_per_token: int, budget: int) -> list[list[tuple[int, ...]]]:
+    """The prompts without their last token, each once, as they are read together, as many as the budget allows."""
+    groups: list[list[tuple[int, ...]]] = []
+    room = 0
+    for prompt in dict.fromkeys(prompt[:-1] for prompt in prompts):
+        size = bytes_per_token * len(prompt)
+        budget -= size
+        if budget < 0:
+            break
+        if not groups or len(groups[-1]) == _GROUP or size > room:
+            groups.append([])
+            room = _GROUP_BYTES
+        groups[-1].append(prompt)
+        room -= size
+    return groups
