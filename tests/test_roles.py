@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from tests import tiny
 from workbench.demonstrations import Demonstration
-from workbench.models import LoadedModel
+from workbench.errors import InputError
+from workbench.models import LoadedModel, load
 from workbench.roles import make_roles
 from workbench.sampling import Choice, sample
-from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings, TeacherSettings
+from workbench.settings import KeepSettings, LoraSettings, OptimSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import sdft
 
 
@@ -66,3 +71,43 @@ def test_the_adapters_start_is_fixed_by_the_seed(tiny_model: LoadedModel) -> Non
     one, same, other = (make_roles(tiny_model, LoraSettings(), seed).adapter for seed in (1, 1, 2))
     assert all(torch.equal(one[n], same[n]) for n in one)
     assert any(not torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.mark.parametrize(("targets", "named"), [("q_proj,lm_head", "lm_head"), ("embed_tokens", "model.embed_tokens")])
+def test_an_adapter_on_shared_weights_is_refused(tiny_model: LoadedModel, targets: str, named: str) -> None:
+    assert tiny_model.model.config.tie_word_embeddings
+    with pytest.raises(InputError, match=f"^{named} cannot be taught") as refused:
+        make_roles(tiny_model, LoraSettings(targets=targets))
+    assert "--targets" in refused.value.advice
+
+
+def test_an_adapter_on_a_head_of_its_own_is_taught(tmp_path: Path, rows: list[Demonstration]) -> None:
+    loaded = load(str(tiny.save(tmp_path / "untied", tie_word_embeddings=False)))
+    roles = make_roles(loaded, LoraSettings(targets="q_proj,lm_head"))
+    before = {n: p.detach().clone() for n, p in roles.adapter.items()}
+    settings = Settings(optim=OptimSettings(steps=2, batch=4, lr=1e-2), rollout=RolloutSettings(max_new_tokens=6))
+    list(sdft(roles, rows, settings))
+    moved = {n.split(".lora_")[0].split(".")[-1] for n, p in roles.adapter.items() if not torch.equal(p, before[n])}
+    assert moved == {"q_proj", "lm_head"}
+
+
+@pytest.mark.parametrize("other_head", [False, True])
+def test_keep_rows_are_scored_by_the_model_as_it_was_whatever_head_the_teacher_has(
+    tmp_path: Path, rows: list[Demonstration], keep_rows: list[Demonstration], other_head: bool
+) -> None:
+    """A student that has not moved says of keep rows what their teacher says: their loss is nothing."""
+    loaded, origin = (load(str(tiny.save(tmp_path / name, tie_word_embeddings=False))) for name in ("now", "before"))
+    if other_head:
+        noise = torch.randn(origin.model.lm_head.weight.shape, generator=torch.Generator().manual_seed(3))
+        origin.model.lm_head.weight.data += 0.1 * noise
+    roles = make_roles(loaded, LoraSettings(), origin=origin)
+    assert (roles.teacher_head("original") is roles.head) is not other_head
+    settings = Settings(
+        optim=OptimSettings(steps=1, batch=8, lr=1e-3),
+        rollout=RolloutSettings(max_new_tokens=6),
+        teacher=TeacherSettings(teacher="original"),
+        keep=KeepSettings(keep_share=0.5),
+    )
+    (step,) = sdft(roles, rows, settings, keep=keep_rows)
+    assert step.keep_loss == pytest.approx(0, abs=1e-6)
+    assert step.loss > 1e-2

@@ -17,10 +17,12 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from workbench import quantised
 from workbench.decoding import Decoder, Head, decoder_for, head_of
+from workbench.decoding.packed import inner_model
 from workbench.errors import InputError
 from workbench.models import LoadedModel
 from workbench.settings import LoraSettings
@@ -62,8 +64,11 @@ class Roles:
         return head_of(self.student)
 
     def teacher_head(self, kind: TeacherKind) -> Head | None:
-        """The head of the weights that the teacher scores with."""
-        return self.head if self.origin is None or kind != "original" else head_of(self.origin.model)
+        """The head of the weights that the teacher scores with; `head` itself where they are equal."""
+        if self.origin is None or kind != "original":
+            return self.head
+        own = head_of(self.origin.model)
+        return self.head if own is not None and self.head is not None and own.same(self.head) else own
 
     @property
     def adapter(self) -> dict[str, nn.Parameter]:
@@ -129,7 +134,8 @@ def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: L
         origin: the model before any lesson (see `Roles`), if it is not `loaded` itself.
 
     Raises:
-        InputError: no layer of the model has a name in `lora.targets`.
+        InputError: no layer of the model has a name in `lora.targets`, or one of them is a head or an embedding that
+            share their weights.
     """
     tree = _view(loaded.model)
     # PEFT draws from the global generator; the caller's state is put back.
@@ -149,7 +155,24 @@ def make_roles(loaded: LoadedModel, lora: LoraSettings, seed: int = 0, origin: L
         torch.set_rng_state(state)
     student.peft_config["default"].base_model_name_or_path = loaded.name
     student.eval()
+    _refuse_tied(loaded.model, student)
     return Roles(loaded, student, lora, origin)
+
+
+def _refuse_tied(model: Any, student: PeftModel) -> None:
+    """An adapter on one of two layers that share their weights could never be merged: the other would change, too."""
+    ends = {"head": model.get_output_embeddings(), "embedding": model.get_input_embeddings()}
+    if ends["head"] is None or ends["head"].weight is not ends["embedding"].weight:
+        return
+    names = {id(layer): name for name, layer in model.named_modules()}
+    taught = {name for name, layer in inner_model(student).named_modules() if isinstance(layer, BaseTunerLayer)}
+    for what, layer in ends.items():
+        if (name := names[id(layer)]) in taught:
+            raise InputError(
+                f"{name} cannot be taught: this model's head and its embedding are the same weights, so that an "
+                f"adapter on its {what} could not be merged, exported or built on.",
+                "Leave it out of --targets; all-linear does.",
+            )
 
 
 def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:

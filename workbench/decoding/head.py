@@ -40,6 +40,14 @@ class Head:
             logits = logits * self.scale
         return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits
 
+    def same(self, other: Head) -> bool:
+        """Whether both give the same logits, number by number."""
+        if (self.softcap, self.scale) != (other.softcap, other.scale) or not torch.equal(self.weight, other.weight):
+            return False
+        if self.bias is None or other.bias is None:
+            return self.bias is other.bias
+        return torch.equal(self.bias, other.bias)
+
     def back(self, slope: Tensor, logits: Tensor | None) -> Tensor:
         """Gradient [N, D] in the hidden states, given that in the logits [N, V]; `slope` is used up.
 

@@ -75,11 +75,16 @@ def _steps(
     roles: Roles, plan: Plan, state: TrainingState, should_stop: Callable[[], bool], work: Execution
 ) -> Iterator[Step]:
     settings, pad, kind = plan.settings, roles.loaded.pad, plan.settings.teacher.teacher
-    base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=frozen_prompts(plan))
-    teacher = base
-    if roles.teacher_decoder(kind) is not roles.base_decoder:
-        frozen = [row.teacher for row in plan.teaching] if kind == "original" else []
-        teacher = Scorer(roles.teacher_decoder(kind), pad=pad, head=roles.teacher_head(kind), frozen_prompts=frozen)
+    of_teacher = [row.teacher for row in plan.teaching] if kind in ("base", "original") else []
+    of_base = [row.teacher for row in plan.keep]
+    if settings.divergence.anchor:
+        of_base += [row.student for row in plan.teaching]
+    if roles.teacher_decoder(kind) is roles.base_decoder:
+        teacher = base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_teacher + of_base)
+    else:
+        base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_base)
+        decoder, head = roles.teacher_decoder(kind), roles.teacher_head(kind)
+        teacher = Scorer(decoder, pad=pad, head=head, frozen_prompts=of_teacher)
 
     def step(now: Attempt) -> Step:
         state.clear()
@@ -114,13 +119,6 @@ def _steps(
     return take(step, plan, state, should_stop, work, samples=True)
 
 
-def frozen_prompts(plan: Plan) -> list[tuple[int, ...]]:
-    """What the frozen base will read in this run: teacher's prompts if it teaches, keep rows, questions to anchor."""
-    taught = [row.teacher for row in plan.teaching] if plan.settings.teacher.teacher in ("base", "original") else []
-    asked = [row.student for row in plan.teaching] if plan.settings.divergence.anchor else []
-    return [*taught, *(row.teacher for row in plan.keep), *asked]
-
-
 def teach(teacher: Scorer, base: Scorer, rows: Sequence[PromptTokens], answers: Completions) -> Predictions:
     """What the teacher says [B, T, ...] on the answers; for keep rows the base, which reads the question alone."""
     if teacher is base or not any(row.row.keep for row in rows):
@@ -131,7 +129,10 @@ def teach(teacher: Scorer, base: Scorer, rows: Sequence[PromptTokens], answers: 
         for scorer, part in ((teacher, slice(None, taught)), (base, slice(taught, None)))
         if rows[part]
     ]
-    return Predictions(torch.cat([f.values for f in found]), found[0].head)
+    head = found[0].head
+    if any(f.head is not head for f in found):  # a teacher before any lesson, and one of those lessons was on the head
+        return Predictions(torch.cat([f.logits() for f in found]), None)
+    return Predictions(torch.cat([f.values for f in found]), head)
 
 
 def _only(answers: Completions, part: slice) -> Completions:
