@@ -285,3 +285,16 @@ def test_the_flat_twin_takes_the_same_steps(
     twin = dict(student.named_parameters())
     for name, parameter in roles.adapter.items():
         torch.testing.assert_close(parameter.data, twin[name].data, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_that_teach_nothing_are_refused_before_the_first_step(
+    tiny_model: LoadedModel, rows: list[Demonstration]
+) -> None:
+    roles = make_roles(tiny_model, BASIC.lora)
+    bare = [*rows[:2], Demonstration(prompt="What is it?"), Demonstration(prompt="And that?")]
+    with pytest.raises(InputError, match=r"^2 of 4 rows to teach have neither .* first is row 3"):
+        sdft(roles, bare, BASIC)
+    told = [*rows[:2], Demonstration(prompt="What is it?", context="It is a ball.")]
+    assert sdft(roles, told, BASIC) is not None
+    with pytest.raises(InputError, match=r"^1 of 3 rows to teach have no demonstration"):
+        sft(roles, told, BASIC)

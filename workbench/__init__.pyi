@@ -11,7 +11,7 @@ from .demonstrations import (
     split,
     write,
 )
-from .divergence import report, sequence_mean, skip_first, token_divergence
+from .divergence import sequence_mean, skip_first, token_divergence
 from .errors import InputError, RunError, WorkbenchError
 from .evaluation import (
     SCORERS,
@@ -114,7 +114,6 @@ __all__ = [
     "read",
     "read_bundled",
     "read_questions",
-    "report",
     "sample",
     "sdft",
     "sequence_mean",

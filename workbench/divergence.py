@@ -9,7 +9,6 @@ Shapes: B rows, T completion tokens, V vocabulary, K tokens of the support.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -110,39 +109,3 @@ def thought_length(ids: Tensor, end: int | None) -> Tensor:
         return torch.zeros(len(ids), dtype=torch.long, device=ids.device)
     place = torch.arange(1, ids.shape[1] + 1, device=ids.device)
     return torch.where(ids == end, place, 0).amax(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the two distributions look like on the counted tokens of a batch (means over tokens).
-
-    Attributes:
-        divergence: nats per token.
-        entropy: the student's, nats per token.
-        agreement: share of tokens at which student and teacher have the same first choice.
-        tokens: how many tokens were counted.
-    """
-
-    divergence: float
-    entropy: float
-    agreement: float
-    tokens: int
-
-
-@torch.no_grad()
-def report(per_token: Tensor, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Report:
-    """Measure the tokens where `mask` [B, T] is 1; logits are [B, T, V]."""
-    counted = mask.bool()
-    tokens = int(counted.sum())
-    if tokens == 0:
-        return Report(0.0, 0.0, 0.0, 0)
-    student, teacher = student_logits[counted], teacher_logits[counted]
-    log_p = student.log_softmax(-1)
-    values = torch.stack(
-        [
-            per_token[counted].mean(),
-            -(log_p.exp() * log_p).sum(-1).mean(),
-            (student.argmax(-1) == teacher.argmax(-1)).to(log_p.dtype).mean(),
-        ]
-    ).tolist()
-    return Report(values[0], values[1], values[2], tokens)

@@ -13,7 +13,10 @@ from trl.experimental.sdft.loss_utils import (
     compute_topk_self_distillation_loss,
 )
 
-from workbench.divergence import report, sequence_mean, skip_first, token_divergence
+from workbench.decoding import Predictions
+from workbench.divergence import sequence_mean, skip_first, token_divergence
+from workbench.settings import Settings
+from workbench.training.comparing import Seen, compare
 
 KINDS = {0.0: ("forward", 0.5), 1.0: ("reverse", 0.5), 0.5: ("jsd", 0.5), 0.3: ("jsd", 0.3)}
 B, C, V = 2, 5, 7
@@ -222,14 +225,18 @@ def test_padding_never_reaches_the_loss() -> None:
     assert float(sequence_mean(token_divergence(student, teacher), torch.zeros_like(MASK))) == 0.0
 
 
-def test_report_counts_only_masked_tokens() -> None:
+def test_a_steps_means_are_over_masked_tokens_only() -> None:
     student, teacher = golden_logits()
-    seen = report(token_divergence(student, teacher), student, teacher, MASK)
+    spoiled = torch.where(MASK.bool()[..., None], student, float("inf"))
+    compared = compare(Predictions(spoiled, None), Predictions(teacher, None), MASK, Settings())
+    whole = Seen(MASK)
+    whole.add(slice(None), compared, 0.0)
+    seen = whole.means()
     kept = MASK.bool()
     log_p = student[kept].log_softmax(-1)
     assert seen.tokens == 8
-    assert seen.entropy == pytest.approx(float(-(log_p.exp() * log_p).sum(-1).mean()), abs=1e-9)
+    assert seen.entropy == pytest.approx(float(-(log_p.exp() * log_p).sum(-1).mean()), abs=1e-6)
     assert seen.agreement == pytest.approx(
         float((student[kept].argmax(-1) == teacher[kept].argmax(-1)).double().mean())
     )
-    assert seen.divergence == pytest.approx(0.548032385, abs=5e-10)
+    assert seen.divergence == pytest.approx(0.548032385, abs=1e-6)

@@ -22,8 +22,9 @@ from workbench.evaluation import bundled_probes, get_scorer
 from workbench.execution import Execution
 from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
-from workbench.runs.session import Request, begin, check_rows, load_base
+from workbench.runs.session import Request, begin, load_base
 from workbench.settings import Settings
+from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
 
 
@@ -96,7 +97,7 @@ def _request(
     assert probes is not None
     get_scorer(options.scorer)
     if options.beside_sft:
-        check_rows("sft", parts.teaching)
+        refuse_lacking(parts.teaching)
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),

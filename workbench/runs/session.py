@@ -37,6 +37,7 @@ from workbench.sampling import Stopped
 from workbench.settings import Settings
 from workbench.training import TrainingState, sdft, sft
 from workbench.training.batches import make_plan, make_prompts
+from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -73,7 +74,8 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         RunError: the folder cannot be written.
     """
     settings = request.settings
-    check_rows(request.method, request.teaching)
+    if request.method == "sft":
+        refuse_lacking(request.teaching)
     prompts = make_prompts(loaded.tokenizer, settings)
     room = settings.rollout.max_new_tokens
     # What the session would stumble on is met here, where no folder has been made yet.
@@ -126,20 +128,6 @@ def planned(loaded: LoadedModel, settings: Settings) -> Execution:
     if has.gpu or free is not None:
         raise refusal(shape, dtype, settings, room)
     return Execution(micro_batch=1, at_once=1, checkpointing=True)
-
-
-def check_rows(method: str, teaching: Sequence[Demonstration]) -> None:
-    """Refuse rows that a method learns nothing from: SFT learns the demonstration itself, and needs one in each.
-
-    Raises:
-        InputError: rows have a context and no demonstration, which is enough for SDFT alone.
-    """
-    lacking = sum(row.demonstration is None for row in teaching)
-    if method == "sft" and lacking:
-        raise InputError(
-            f"{lacking} of {len(teaching)} rows to teach have no demonstration, only a context; SFT needs one in each.",
-            "Add a demonstration column, or teach by SDFT alone.",
-        )
 
 
 def versions() -> dict[str, str]:

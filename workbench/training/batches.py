@@ -68,10 +68,18 @@ def make_plan(
     """Tokenise and check every row before the first step.
 
     Raises:
-        InputError: no row to teach; a row that does not fit; keep rows with no place in a batch of one.
+        InputError: no row to teach; a row without a demonstration; a row that does not fit; keep rows with no
+            place in a batch of one.
     """
     if not teaching:
         raise InputError("There is no row to teach.", "Add at least one row with a prompt and a demonstration.")
+    bare = [i for i, row in enumerate(teaching, 1) if row.demonstration is None and row.context is None]
+    if bare:
+        raise InputError(
+            f"{len(bare)} of {len(teaching)} rows to teach have neither a demonstration nor a context, so the teacher "
+            f"would read what the student reads (the first is row {bare[0]}).",
+            "Give each a demonstration; what the model should go on saying belongs among the keep rows.",
+        )
     if keep and settings.keep.keep_share > 0 and settings.optim.batch // settings.rollout.rollouts < 2:
         raise InputError("A batch of one prompt has no place for keep rows.", "Raise --batch, or lower --rollouts.")
     loaded = roles.loaded

@@ -6,7 +6,7 @@ Shapes: B answers, T completion tokens, N of them real, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workbench.chunked import CHOICES, Compared, chunked_cross_entropy, chunked_divergence
 from workbench.decoding import Predictions
-from workbench.divergence import Report, sequence_mean, token_divergence
+from workbench.divergence import sequence_mean, token_divergence
 from workbench.prompts import PromptTokens
 from workbench.settings import DivergenceSettings, Settings
 
@@ -92,6 +92,23 @@ def _spread(found: Compared, real: Tensor) -> Compared:
     return replace(found, per_token=placed(found.per_token), entropy=placed(found.entropy), agrees=placed(found.agrees))
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the two distributions look like on the counted tokens of a step (means over tokens).
+
+    Attributes:
+        divergence: nats per token.
+        entropy: the student's, nats per token.
+        agreement: share of tokens at which student and teacher have the same first choice.
+        tokens: how many tokens were counted.
+    """
+
+    divergence: float
+    entropy: float
+    agreement: float
+    tokens: int
+
+
 class Seen:
     """What was seen of a step's answers, part by part.
 
@@ -132,14 +149,14 @@ class Seen:
         """First choices of student and teacher as they were added, in the computer's memory."""
         return [tuple(tuple(t.cpu() for t in side) for side in pair) for pair in self._choices]
 
-    def report(self) -> Report:
-        """Means over the counted tokens."""
+    def means(self) -> Means:
+        """Over the counted tokens."""
         counted = self.counted.bool()
         tokens = int(counted.sum())
         if tokens == 0:
-            return Report(0.0, 0.0, 0.0, 0)
+            return Means(0.0, 0.0, 0.0, 0)
         values = torch.stack([v[counted].mean() for v in (self.per_token, self._entropy, self._agrees)]).tolist()
-        return Report(values[0], values[1], values[2], tokens)
+        return Means(values[0], values[1], values[2], tokens)
 
     def keep_loss(self, rows: Sequence[PromptTokens]) -> float | None:
         """Mean divergence of the batch's keep rows, None without any."""

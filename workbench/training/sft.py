@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from workbench.demonstrations import Demonstration
 from workbench.divergence import sequence_mean
+from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import Execution
 from workbench.prompts import PromptTokens
@@ -37,7 +38,12 @@ def sft(
     should_stop: Callable[[], bool] = bool,
     execution: Execution = Execution(),
 ) -> Iterator[Step]:
-    """Teach `roles.student` by SFT; arguments, result and errors as for `sdft`."""
+    """Teach `roles.student` by SFT; arguments, result and errors as for `sdft`.
+
+    Raises:
+        InputError: moreover, a row has no demonstration.
+    """
+    refuse_lacking(demonstrations)
     plan = make_plan(roles, demonstrations, keep, settings)
     plan = replace(plan, keep=_with_base_answers(roles, plan.keep, settings))
     return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop, execution)
@@ -68,6 +74,20 @@ def _steps(
         return finish(state, now, rows, seen, targets, samples=False)
 
     return take(step, plan, state, should_stop, work, samples=False)
+
+
+def refuse_lacking(teaching: Sequence[Demonstration]) -> None:
+    """Refuse rows without a demonstration, which is what SFT learns.
+
+    Raises:
+        InputError: rows have a context alone, which is enough for SDFT.
+    """
+    lacking = sum(row.demonstration is None for row in teaching)
+    if lacking:
+        raise InputError(
+            f"{lacking} of {len(teaching)} rows to teach have no demonstration, only a context; SFT needs one in each.",
+            "Add a demonstration column, or teach by SDFT alone.",
+        )
 
 
 def demonstrated(roles: Roles, rows: Sequence[PromptTokens]) -> Completions:

@@ -59,18 +59,18 @@ def finish(
     seen, answers = crew().all_of(seen, answers, pad)
     rate, norm = state.update(seen.loss)
     now.lap("update")
-    report = seen.report()
+    means = seen.means()
     return Step(
         step=state.step,
         steps=state.settings.optim.steps,
         loss=seen.loss,
         learning_rate=rate,
         gradient_norm=norm,
-        tokens=report.tokens,
+        tokens=means.tokens,
         length=float(answers.mask.sum(1).float().mean()),
         seconds=now.clock.seconds,
-        entropy=report.entropy,
-        agreement=report.agreement,
+        entropy=means.entropy,
+        agreement=means.agreement,
         keep_loss=seen.keep_loss(rows),
         samples=show(tokenizer, rows, answers, seen.per_token * seen.counted, seen.choices()) if samples else (),
     )
