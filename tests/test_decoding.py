@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from tests import tiny
 from workbench import decoding, sampling
@@ -246,6 +247,23 @@ def test_a_large_vocabulary_is_sampled_as_a_small_one(vocabulary: int) -> None:
         sought, end = uniform.double() * total[:, -1], total.gather(-1, token[:, None])[:, 0]
         begin = end - weights.gather(-1, token[:, None])[:, 0]
         assert bool((begin - 1e-6 <= sought).all() and (sought <= end + 1e-6).all()), number
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "choice", [Choice(top_k=5), Choice(top_p=0.7), Choice(0.7, 0.8, 6), Choice(1.3, 0.5, 30)], ids=str
+)
+def test_the_tokens_that_are_left_to_choose_from_are_those_of_transformers(seed: int, choice: Choice) -> None:
+    logits = 2 * torch.randn(1, 40, generator=torch.Generator().manual_seed(seed))
+    theirs = TemperatureLogitsWarper(choice.temperature)(None, logits)
+    for warper in ([TopKLogitsWarper(choice.top_k)] if choice.top_k else []) + [TopPLogitsWarper(choice.top_p)]:
+        theirs = warper(None, theirs)
+    expected = theirs.softmax(-1)[0]
+    draws = 20_000
+    uniform = (torch.arange(draws) + 0.5) / draws  # evenly over the whole: shares come out exactly, up to a draw each
+    found = choice(logits.expand(draws, -1), uniform).bincount(minlength=40) / draws
+    assert set(found.nonzero().flatten().tolist()) == set(expected.nonzero().flatten().tolist())
+    torch.testing.assert_close(found, expected, rtol=0, atol=2 / draws)
 
 
 def test_top_k_and_top_p_keep_the_likeliest() -> None:

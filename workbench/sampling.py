@@ -93,7 +93,8 @@ class Choice:
     def _from_best(self, probabilities: Tensor, uniform: Tensor) -> Tensor:
         best, tokens = probabilities.sort(-1, descending=True)
         if self.top_k:
-            best[:, self.top_k :] = 0
+            # Of what is left the shares sum to one again, and top_p is of those, as in transformers.
+            best = best[:, : self.top_k] / best[:, : self.top_k].sum(-1, keepdim=True)
         # The token that carries the sum past top_p is still in (Holtzman et al. 2020).
         best = best.masked_fill(best.cumsum(-1) - best > self.top_p, 0)
         return tokens.gather(-1, _invert(best, uniform)[:, None])[:, 0]
