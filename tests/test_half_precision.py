@@ -108,6 +108,32 @@ def test_the_loss_bears_logits_as_large_as_fp16_does(kind: str) -> None:
     torch.testing.assert_close(leaves[0].grad.float(), leaves[1].grad, rtol=1e-2, atol=1e-2)
 
 
+def test_a_step_whose_gradient_overflows_is_taken_again_magnified_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.save(tmp_path, tie_word_embeddings=False, max_position_embeddings=2048)
+    rows = [Demonstration(f"What is {i}?", "x") for i in range(8)]
+    tried: list[float] = []
+    accumulate = TrainingState.accumulate
+
+    def noting(state: TrainingState, loss: torch.Tensor) -> None:
+        tried.append(state.magnified)
+        accumulate(state, loss)
+
+    monkeypatch.setattr(TrainingState, "accumulate", noting)
+    steps = {}
+    for precision in ("fp32", "fp16"):
+        roles = lesson(folder, precision)
+        with torch.no_grad():
+            roles.loaded.model.lm_head.weight.mul_(1000)  # from logits near 65,504 comes a gradient far beyond it
+        tried.clear()
+        lessons = sft(roles, rows, LARGE)
+        steps[precision] = next(lessons), next(lessons)
+    assert tried[:3] == [1024.0, 64.0, 1024.0]  # each step begins as if the one before had not overflowed
+    ours, expected = steps["fp16"][0], steps["fp32"][0]
+    assert ours.step == 1 and ours.gradient_norm == pytest.approx(expected.gradient_norm, rel=0.02)
+
+
 def test_numbers_too_large_for_fp16_end_the_run_with_what_to_do(tmp_path: Path) -> None:
     roles = lesson(tiny.save(tmp_path, tie_word_embeddings=False), "fp16")
     with torch.no_grad():

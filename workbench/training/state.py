@@ -22,6 +22,13 @@ _TOO_LARGE = (
     "where the card has it, or fp32. Where the run went well until here, try a lower --lr."
 )
 
+# By how many powers of two a loss is magnified less where its gradient overflowed, and how often.
+_LOWER, _MOST_LOWERED = 4, 4
+
+
+class Overflowed(Exception):
+    """A gradient was too large for fp16 as it was magnified; the step may be taken again, magnified less."""
+
 
 def learning_rate(step: int, settings: OptimSettings) -> float:
     """Learning rate of step 1, 2, ...: linear warm-up, then cosine or linear to 0, or constant."""
@@ -42,6 +49,8 @@ class TrainingState:
     settings: Settings
     optimizer: torch.optim.AdamW
     step: int = 0
+    lowered: int = 0
+    """How often the step in progress overflowed; each time it is magnified less."""
 
     @classmethod
     def begin(cls, roles: Roles, settings: Settings) -> TrainingState:
@@ -67,12 +76,13 @@ class TrainingState:
 
         In the mean over a step one token of a long answer has so small a share that its gradient is lost in fp16
         without an error, where the only token of a short answer has as much as all of those: this lies between the
-        two. A power of two: nothing is rounded for it.
+        two. A power of two: nothing is rounded for it. Where that is too much for a step, it is taken again with
+        less; the next one begins as if nothing had happened, so that a run that goes on takes the same steps.
         """
         if not self.half:
             return 1.0
         share = self.settings.optim.batch * self.settings.rollout.max_new_tokens**0.5
-        return float(2.0 ** math.ceil(math.log2(share)))
+        return float(2.0 ** (math.ceil(math.log2(share)) - _LOWER * self.lowered))
 
     def accumulate(self, loss: Tensor) -> None:
         """Add the gradient of one part of the step's loss, `magnified`."""
@@ -88,6 +98,7 @@ class TrainingState:
         Nothing that may run out of memory comes between the first changed weight and the last.
 
         Raises:
+            Overflowed: a gradient is not finite, and `lowered` was raised for another try at the step.
             WorkbenchError: the loss or a gradient is not finite; the adapter is left as it was.
         """
         parameters = list(self.roles.adapter.values())
@@ -99,6 +110,9 @@ class TrainingState:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.optim.max_norm))
         if not (math.isfinite(norm) and math.isfinite(loss)):
             self.clear()
+            if self.half and math.isfinite(loss) and self.lowered < _MOST_LOWERED:
+                self.lowered += 1
+                raise Overflowed
             raise WorkbenchError(
                 f"The gradient of step {self.step + 1} is not finite (loss {loss:g}, "
                 f"learning rate {rate:g}). The adapter is as step {self.step} left it.",
@@ -110,6 +124,7 @@ class TrainingState:
             group["lr"] = rate
         self.optimizer.step()
         self.step += 1
+        self.lowered = 0
         self.clear()
         if self.settings.teacher.teacher == "ema":
             self.roles.follow(self.settings.teacher.ema_rate)

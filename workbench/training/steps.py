@@ -12,7 +12,7 @@ from workbench.training.batches import Plan
 from workbench.training.comparing import Seen
 from workbench.training.recovery import Attempt, in_memory
 from workbench.training.samples import show
-from workbench.training.state import TrainingState
+from workbench.training.state import Overflowed, TrainingState
 from workbench.training.together import crew
 
 
@@ -32,6 +32,7 @@ def take(
         work: how many answers are worked on at a time; fewer from the step on in which memory runs out.
         samples: whether a step begins by sampling.
     """
+    state.lowered = 0
     most = crew().largest(plan.prompts) * plan.settings.rollout.rollouts
     with crew().stopping(should_stop) as asked_to_stop:
         if not crew().alone:  # all of them stop between two steps, or none
@@ -39,6 +40,8 @@ def take(
         while state.step < plan.settings.optim.steps and not asked_to_stop():
             try:
                 event, work = in_memory(step, work, most, should_stop, samples=samples)
+            except Overflowed:  # in all processes alike: what they found is added up before it is looked at
+                continue
             except Stopped:
                 return
             yield event
