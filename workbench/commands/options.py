@@ -14,6 +14,7 @@ from workbench.commands import screen
 from workbench.commands.interrupt import Interrupt
 from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
+from workbench.prompts import check_template
 from workbench.runs.folder import default_runs
 from workbench.settings import GROUPS, POCKET, POCKET_DEFAULTS, PRECISIONS, Settings, own_defaults
 
@@ -97,7 +98,10 @@ def settings_from(options: argparse.Namespace, is_pocket: bool, going_on: bool =
     """The settings that the flags ask for, over the model's defaults. Raises InputError on a wrong value."""
     own = own_defaults(is_pocket, going_on)
     groups = {group: {**own.get(group, {}), **values} for group, values in given_settings(options).items()}
-    return Settings.from_dict(groups)
+    settings = Settings.from_dict(groups)
+    if settings.teacher.template:
+        check_template(settings.teacher.template)
+    return settings
 
 
 def read_data(options: argparse.Namespace) -> Reading:
@@ -112,10 +116,11 @@ def read_data(options: argparse.Namespace) -> Reading:
 
 
 def runs_folder(options: argparse.Namespace) -> Path:
-    """The folder of runs, made absolute. Raises InputError if it is a file."""
+    """The folder of runs, made absolute. Raises InputError if it, or a folder it would be made in, is a file."""
     folder: Path = (options.runs or default_runs()).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder of runs.", "Name a folder with --runs DIR.")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{there} is a file, not a folder of runs.", "Name a folder with --runs DIR.")
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.commands.options import add_data, add_model, add_runs, add_settings, read_data, runs_folder
 from workbench.errors import InputError
-from workbench.runs.folder import check_name
+from workbench.runs.folder import free_path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> dict[str, Any] | None:
     reading = read_data(options)
     folder = runs_folder(options)
     if options.name is not None:
-        check_name(options.name)
+        free_path(folder, options.name)
     for flag in ("evaluate_every", "save_every"):
         if getattr(options, flag) < 1:
             raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")

@@ -96,7 +96,7 @@ def _request(
     probes = read_probes(options.probes or str(bundled_probes(model == POCKET)))
     assert probes is not None
     get_scorer(options.scorer)
-    if options.beside_sft:
+    if options.beside_sft or options.method == "sft":
         refuse_lacking(parts.teaching)
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(

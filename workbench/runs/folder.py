@@ -180,6 +180,18 @@ class Run:
         }
 
 
+def free_path(runs: Path, name: str) -> Path:
+    """Where a run of this name will be kept.
+
+    Raises:
+        InputError: the name is not safe, or a run of that name is there already.
+    """
+    path = runs / check_name(name)
+    if path.exists():
+        raise InputError(f"There is a run {name} in {runs} already.", "Choose another --name, or resume that run.")
+    return path
+
+
 def create(
     runs: Path,
     name: str,
@@ -198,9 +210,7 @@ def create(
         InputError: the name is not safe, or a run of that name is there already.
         RunError: the folder cannot be written.
     """
-    path = runs / check_name(name)
-    if path.exists():
-        raise InputError(f"There is a run {name} in {runs} already.", "Choose another --name, or resume that run.")
+    path = free_path(runs, name)
     making = runs / f".making-{name}-{os.getpid()}"
     with clear_disk_errors(runs):
         shutil.rmtree(making, ignore_errors=True)

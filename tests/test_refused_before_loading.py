@@ -1,0 +1,59 @@
+"""What is known to be wrong from the flags and the file alone is said before a model is looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command import QUICK, call
+
+NOT_THERE = ["--model", "no-such/model"]
+TEMPLATE = "Read this: {demonstration}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--name", "taken"], "There is a run taken in "),
+        (["--name", "../x"], "cannot be a run's name"),
+        (["--template", TEMPLATE], "The teacher's template holds {prompt} 0 times"),
+        (["--scorer", "best"], "There is no scorer 'best'"),
+        (["--probes", "ROWS.none"], "There is no file ROWS.none"),
+        (["--keep", "ROWS.none"], "There is no file ROWS.none"),
+        (["--held-out", "1.5"], "The held-out share is 1.5"),
+        (["--micro-batch", "-1"], "--micro-batch is -1"),
+        (["--on", "nothing"], "There is no run 'nothing'"),
+        (["--runs", "FILE/runs"], "is a file, not a folder of runs"),
+        ([], "no-such/model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_teach(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, flags: list[str], says: str) -> None:
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    told = [flag.replace("FILE", str(data)) for flag in flags]
+    status, found, _ = call(capsys, "teach", data, "--runs", tmp_path / "runs", *NOT_THERE, *QUICK, *told)
+    assert status == 2 and says in found["error"] and found["advice"]
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("flags", [["--method", "sft"], ["--beside-sft"]], ids=" ".join)
+def test_sft_on_contexts(capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str]) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text("prompt,context\na,one\nb,two\nc,three\n")
+    status, found, _ = call(capsys, "teach", path, "--runs", tmp_path / "runs", *NOT_THERE, *flags)
+    assert status == 2 and "2 of 2 rows to teach have no demonstration" in found["error"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--template", TEMPLATE], "The teacher's template holds {prompt} 0 times"),
+        (["--scorer", "best"], "There is no scorer 'best'"),
+        ([], "no-such/model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_check(capsys: pytest.CaptureFixture[str], data: Path, flags: list[str], says: str) -> None:
+    status, found, _ = call(capsys, "check", data, *NOT_THERE, *flags)
+    assert status == 2 and says in found["error"] and found["advice"]
