@@ -28,6 +28,51 @@ CASES = [
     ("choice", "I think it is (C).", "B", False),
     ("choice", "First I thought A. My answer: C", "C", True),
     ("choice", "A bad day", "A", False),
+    # The article is no choice, and neither is the pronoun.
+    ("choice", "The answer is a bit long", "A", False),
+    ("choice", "My answer: I think it is (C).", "C", True),
+    ("choice", "The answer is a bit long, but it is B.", "B", True),
+    ("choice", "I answer a question. The answer's long.", "A", False),
+    ("choice", "My answers are few: B", "B", True),
+    ("choice", "An option b-side", "B", False),
+    *(
+        ("choice", said, "A", True)
+        for said in [
+            *("A", "a", "A)", "a)", "(A)", "(a)", "A.", "a.", "A:", "**A**", "[A]", "a) moss", "a. moss", "(a) moss"),
+            *(
+                "The answer is A",
+                "The answer is a",
+                "the answer is a.",
+                "The answer is (a).",
+                "The answer is: A",
+                "ANSWER: A",
+            ),
+            *("Answer: a", "The answer is **A** moss", "The answer is A because it is green", "The answer's A."),
+            *("the answer is a, since it is green", "Option a is right", "The answer is option A", "It is A."),
+            *("A\nIt is green, as mosses are", r"So \boxed{A}", "The answer would be A.", 'I choose "A"'),
+            *(
+                "The correct option is (A) moss, not a stone",
+                "B is wrong. The answer is A",
+                "The answer is a and not b",
+            ),
+        ]
+    ),
+    # The answer's cell may carry the words of the choice, or a note.
+    *(
+        ("choice", "I would say B.", cell, True)
+        for cell in ("B", "b", " (b) ", "B) moss", "b. moss", "B (because A) is a stone)", "B because A is a stone")
+    ),
+    ("choice", "I would say B.", "B - not A.", True),
+    ("choice", "I would say B.", "The answer is B", True),
+    ("choice", "I would say A.", "B (because A) is a stone)", False),
+    ("choice", "A bird sings", "A bird", True),
+    ("number", "It is 12", "12 km", True),
+    ("number", "It is 12", "12 km (about 7.5 miles)", True),
+    ("number", "It is 7.5", "12 km (about 7.5 miles)", False),
+    ("number", "It is 12", "(12)", True),
+    ("number", "It is 12 km²", "12 km²", True),
+    ("number", "It is 13 km²", "12 km²", False),
+    ("number", "It is 12", "5 + 7 = 12 [see page 3]", True),
     ("number", "The total is 1,000 apples.", "1000", True),
     ("number", "3 plus 4 is 7", "7.0", True),
     ("number", "7 is 3 plus 4", "7", False),

@@ -14,8 +14,25 @@ from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool
 Scorer = Callable[[str, str], bool]
 
 _NUMBER = re.compile(r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
-_STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:)?\s*[*_(\[\"']*([a-z])\b", re.IGNORECASE)
-_LETTER = re.compile(r"(?:^|[\s(\[*\"'])([A-Z])(?=[).:\]*,\"']|\s*$)")
+_NOTE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+_RAISED = dict.fromkeys(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+"""Raised digits belong to a unit (km²), and would be read as digits of a number of their own."""
+
+# "a" and "I" are words as well: they are letters of a choice only where no sentence goes on so with the word.
+_GOES_ON = r"(?!\s+(?!(?:because|since|as|is|was|and|or|not|but)\b)\w)"
+_ONE = rf"([A-HJ-Zb-z]|[aI]{_GOES_ON})(?![-'’]?\w)"
+_STATED = re.compile(
+    r"\b(?i:answer|choice|option)\b(?i:['’]s\b|[\s:=]+(?:is|was|would be|must be)\b)?+[\s:=*_]*"
+    rf"(?:(?i:option|choice|letter)\s+)?[*_(\[{{\"'“]*{_ONE}"
+)
+_ALONE = re.compile(
+    r"(?:^|(?<=[\s(\[{*\"'“]))([A-Z])(?=[).:\]}*,\"'”]|\s*$)"  # a capital with a mark behind it, or at the end
+    r"|^[^\w\n]*([A-Za-z])[^\w\n]*$"  # the only letter of a line
+    r"|^[*_(\[\"']*([a-z])(?:[).:\]}]+[*_\"']*)(?=\s)"  # "a) moss", "a. moss"
+    r"|\(([a-z])\)",
+    re.MULTILINE,
+)
+_LEADS = re.compile(r"[^\w\n]*([A-Za-z])(?=\s*$|[).:\]},;\"']|\s+(?:[(\[–—-]|(?:because|since|as)\b))")
 
 
 def _fold(text: str) -> str:
@@ -56,19 +73,30 @@ def exact(completion: str, answer: str) -> bool:
 
 def choice(completion: str, answer: str) -> bool:
     """The letter chosen is the answer's: the last one stated as the answer, else the last one that stands alone."""
-    wanted = _LETTER.search(answer.strip().upper() if len(answer.strip()) == 1 else answer.strip())
+    leads = _LEADS.match(answer)
+    wanted = leads.group(1) if leads else _chosen(answer)
     if wanted is None:
         return contains(completion, answer)
-    stated = _STATED.findall(completion) or _LETTER.findall(completion)
-    return bool(stated) and stated[-1].upper() == wanted.group(1)
+    return _chosen(completion) == wanted.upper()
+
+
+def _chosen(text: str) -> str | None:
+    """The letter that a text settles on, as a capital; None if there is none."""
+    stated = _STATED.findall(text)
+    alone = [next(filter(None, found)) for found in _ALONE.findall(text)] if not stated else []
+    return next((letter.upper() for letter in reversed(stated or alone)), None)
 
 
 def number(completion: str, answer: str) -> bool:
-    """The last number of the completion equals the last number of the answer."""
-    found, wanted = (_NUMBER.findall(unicodedata.normalize("NFKC", text)) for text in (completion, answer))
-    if not found or not wanted:
-        return False
-    return float(found[-1].replace(",", "")) == float(wanted[-1].replace(",", ""))
+    """The last number of the completion equals the answer's last, notes in brackets apart ("12 km (7.5 miles)")."""
+    found = _numbers(completion)
+    wanted = _numbers(_NOTE.sub(" ", answer)) or _numbers(answer)
+    return bool(found and wanted) and found[-1] == wanted[-1]
+
+
+def _numbers(text: str) -> list[float]:
+    plain = unicodedata.normalize("NFKC", text.translate(_RAISED))
+    return [float(one.replace(",", "")) for one in _NUMBER.findall(plain)]
 
 
 def json_value(completion: str, answer: str) -> bool:
