@@ -34,12 +34,13 @@ CONFIG = {"method": "sdft", "model": "pocket", "settings": {"optim": {"steps": 9
 QUESTION = 'What\'s "$HOME" in `Zorbic`?'
 
 
-def made(runs: Path, name: str, *, ended: bool = True, right: float = 0.95) -> Run:
-    """A run's folder with a log, without a model."""
+def made(runs: Path, name: str, *, ended: bool = True, right: float = 0.95, knew: bool = True) -> Run:
+    """A run's folder with a log, without a model; `knew`: whether the base answered any probe right."""
     run = create(runs, name, CONFIG, {"held-out": [Demonstration(QUESTION, "D", "A")]}, [])
     writer = EventWriter(run.log, 0)
-    writer.write(Checked(Measure(0.0, 40, 0.0, 0.09), Measure(1.0, 40, 0.91, 1.0), None, "ready", "Good."))
-    writer.write(Evaluated(9, Measure(right, 40, 0.83, 0.99), Measure(0.5, 20, 0.3, 0.7), 1.0))
+    probes = None if knew else Measure(0.0, 20, 0.0, 0.16)
+    writer.write(Checked(Measure(0.0, 40, 0.0, 0.09), Measure(1.0, 40, 0.91, 1.0), probes, "ready", "Good."))
+    writer.write(Evaluated(9, Measure(right, 40, 0.83, 0.99), Measure(0.5, 20, 0.3, 0.7) if knew else None, 1.0))
     if ended:
         writer.write(RunEnded(9, 12.0))
     writer.close()
@@ -79,6 +80,16 @@ def test_every_share_has_its_number_and_interval(tmp_path: Path, said: io.String
     assert [part.strip() for part in lines[skill].split("│")[2:6]] == ["0%", "100%", "95%", "25%"]
     assert [part.strip() for part in lines[skill + 1].split("│")[2:5]] == ["0-9%", "91-100%", "83-99%"]
     assert any("still right, of 20 probes it knew" in line and "50%" in line for line in lines)
+
+
+def test_where_no_probe_was_known_nothing_is_said_to_be_kept(tmp_path: Path, said: io.StringIO) -> None:
+    run = made(tmp_path, "one", knew=False)
+    found = conduct.result(run)
+    assert found["retention"] == {"base": 0.0, "student": None, "n": 0}
+    conduct.show_result(run, found)
+    assert "before the lesson it answered none of the 20 probes right. Name questions that it can" in said.getvalue()
+    conduct.show_result(made(tmp_path, "two"), found)
+    assert said.getvalue().count("cannot be told") == 1
 
 
 def test_the_next_commands_can_be_pasted(tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from workbench.cli import COMMANDS, _Parser
+from workbench.evaluation import SCORERS
+from workbench.settings import own_defaults
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +29,20 @@ def script(name: str) -> Any:
 def test_settings_page_is_what_the_code_says() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert page == script("write_settings").settings_page(), "run: python docs/write_settings.py"
+
+
+def test_settings_page_has_every_flag_and_scorer() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    parser = _Parser(prog="teach")
+    importlib.import_module("workbench.commands.teach").arguments(parser)
+    flags = set(re.findall(r"--[a-z-]+", parser.format_usage()))
+    assert {"--held-out", "--scorer", "--evaluate-every", "--micro-batch", "--lr"} <= flags
+    assert {flag for flag in flags if f"`{flag}" not in page and f", {flag}" not in page} == {"--no-tail"}
+    row = "| `--steps` | 300 | {} | {} |".format(*(own_defaults(True, on)["optim"]["steps"] for on in (False, True)))
+    assert row in page and "700" in row
+    scorer = next(line for line in page.splitlines() if line.startswith("| `--scorer"))
+    named = set(re.findall(r"\w+", scorer.partition("scored:")[2].partition(", or one")[0]))
+    assert len(named) == 5 and named <= set(SCORERS) and all(f"| `{name}` |" in page for name in SCORERS)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/pocket.md"])

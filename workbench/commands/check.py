@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from workbench.commands.options import add_data, add_model, add_settings, read_data
+from workbench.commands.options import add_data, add_model, add_scorer, add_settings, read_data
 from workbench.errors import InputError
 
 
@@ -14,7 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_model(parser)
     parser.add_argument("--rows", type=int, default=100, help="most rows to ask (default: 100)")
-    parser.add_argument("--scorer", default="contains", help="how an answer is scored (default: contains)")
+    add_scorer(parser)
     add_settings(parser)
 
 

@@ -170,6 +170,11 @@ def show_result(run: Run, found: dict[str, Any]) -> None:
         ["seconds", "-", "-", *("-" if o.seconds is None else f"{o.seconds:.0f}" for o in outcomes)],
     ]
     screen.table(f"What {found['model']} learned, and what it forgot", columns, rows)
+    if first.probes is not None and first.probes.n and not kept:
+        screen.say(
+            f"What it forgot cannot be told: before the lesson it answered none of the {first.probes.n} probes right. "
+            "Name questions that it can answer with --probes FILE."
+        )
 
 
 def show_answers(run: Run, count: int = 3) -> None:

@@ -6,7 +6,7 @@ import argparse
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from workbench.demonstrations import Columns, Reading, read, read_questions
 from workbench.errors import InputError
 from workbench.prompts import check_template
 from workbench.runs.folder import default_runs
-from workbench.settings import GROUPS, POCKET, POCKET_DEFAULTS, PRECISIONS, Settings, own_defaults
+from workbench.settings import GROUPS, POCKET, PRECISIONS, Settings, own_defaults
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
@@ -71,21 +71,42 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=None, metavar="DIR", help="folder of runs (default: ./runs)")
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting, with its own sentence as help."""
+def add_scorer(parser: argparse.ArgumentParser) -> None:
+    """How answers to held-out questions are scored."""
+    parser.add_argument(
+        "--scorer",
+        default="contains",
+        metavar="NAME",
+        help="how an answer to a held-out question is scored: contains, exact, choice, number, json, or one of the "
+        "paper's (default: %(default)s)",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, going_on: bool = False) -> None:
+    """A flag for every setting, with its own sentence as help.
+
+    Args:
+        going_on: whether the command has --on, with which some defaults differ.
+    """
     for group, kind in GROUPS.items():
         section = parser.add_argument_group(group, kind.__doc__.splitlines()[0])
         for field in fields(kind):
             flag = "--" + field.name.replace("_", "-")
-            default = POCKET_DEFAULTS.get(group, {}).get(field.name, field.default)
-            pocket = f"; pocket: {default}" if default != field.default else ""
-            shown = f" (default: {field.default!r}{pocket})".replace("%", "%%")
+            shown = f" (default: {_defaults(group, field, going_on)})".replace("%", "%%")
             help_text = str(field.metadata["help"]).replace("%", "%%") + shown
             if isinstance(field.default, bool):
                 section.add_argument(flag, dest=field.name, action=argparse.BooleanOptionalAction, help=help_text)
                 continue
             choices = field.metadata["choices"] or None
             section.add_argument(flag, dest=field.name, type=type(field.default), choices=choices, help=help_text)
+
+
+def _defaults(group: str, field: Field[Any], going_on: bool) -> str:
+    first = own_defaults(True).get(group, {}).get(field.name, field.default)
+    second = own_defaults(True, going_on).get(group, {}).get(field.name, field.default)
+    pocket = f"; pocket: {first}" if first != field.default else ""
+    on = f"; pocket with --on: {second}" if second != first else ""
+    return f"{field.default!r}{pocket}{on}"
 
 
 def given_settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from workbench.commands.options import add_data, add_model, add_runs, add_settings, read_data, runs_folder
+from workbench.commands.options import (
+    add_data,
+    add_model,
+    add_runs,
+    add_scorer,
+    add_settings,
+    read_data,
+    runs_folder,
+)
 from workbench.errors import InputError
 from workbench.runs.folder import free_path
 
@@ -26,11 +34,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--on", metavar="RUN", help="go on from what this run has taught")
     parser.add_argument("--name", help="the run's name (default: made from the file's)")
-    parser.add_argument("--held-out", type=float, default=0.3, help="share of rows kept for the test (default: 0.3)")
-    parser.add_argument("--probes", metavar="FILE", help="questions that retention is measured on (default: bundled)")
-    parser.add_argument("--scorer", default="contains", help="how an answer is scored (default: contains)")
-    parser.add_argument("--evaluate-every", type=int, default=50, help="steps between measurements (default: 50)")
-    parser.add_argument("--save-every", type=int, default=50, help="steps between checkpoints (default: 50)")
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.3,
+        metavar="SHARE",
+        help="share of rows kept for the test, below 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probes",
+        metavar="FILE",
+        help="questions with answers that retention is measured on; an answer counts that holds the right one, "
+        "whatever --scorer says, since probes are about other things than what is taught (default: bundled)",
+    )
+    add_scorer(parser)
+    for flag, what in (("--evaluate-every", "measurements"), ("--save-every", "checkpoints")):
+        parser.add_argument(
+            flag, type=int, default=50, metavar="N", help=f"steps between {what} (default: %(default)s)"
+        )
     parser.add_argument("--micro-batch", type=int, metavar="N", help="answers in one pass (default: as many as fit)")
     parser.add_argument("--at-once", type=int, metavar="N", help="answers sampled together (default: as many as fit)")
     parser.add_argument(
@@ -39,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="compute activations again instead of keeping them (default: where they do not fit)",
     )
-    add_settings(parser)
+    add_settings(parser, going_on=True)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any] | None:
