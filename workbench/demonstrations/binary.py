@@ -6,7 +6,7 @@ import io
 import zipfile
 from typing import Any
 
-from workbench.demonstrations.columns import known_names
+from workbench.demonstrations.columns import header_place, known_names, title_note
 from workbench.demonstrations.table import Table, named_columns
 from workbench.errors import InputError
 
@@ -29,7 +29,7 @@ def parquet(content: bytes, name: str) -> Table:
 def workbook(content: bytes, name: str) -> Table:
     """The first sheet of a workbook whose header has a known name, else the first that holds anything.
 
-    The header is the first row that is not empty.
+    The header is the first row that is not empty, or the one below titles.
     """
     import pandas
 
@@ -41,15 +41,17 @@ def workbook(content: bytes, name: str) -> Table:
         cells = {sheet: [[_plain(v) for v in row] for row in f.to_numpy().tolist()] for sheet, f in sheets.items()}
     except Exception as error:  # noqa: BLE001 - the reader raises anything on a broken file
         raise InputError(f"{name} is not a readable .xlsx file: {_first_line(error)}.", _ADVICE) from error
-    tops = {sheet: top for sheet, rows in cells.items() if (top := _first_filled(rows)) is not None}
+    tops = {sheet: top for sheet, rows in cells.items() if (top := _top(rows)) is not None}
     if not tops:
         raise InputError(f"{name} is empty.", "Put a header and at least two rows in it.")
     sheet = next((s for s, top in tops.items() if known_names(map(str, cells[s][top]))), next(iter(tops)))
     top = tops[sheet]
     header = ["" if cell in ("", None) else str(cell).strip() for cell in cells[sheet][top]]
     source = name if len(tops) == 1 else f"{name}, sheet {sheet!r}"
-    note = () if len(tops) == 1 else (f"Of the {len(tops)} sheets of {name}, {sheet!r} is read.",)
-    return _table(header, cells[sheet][top + 1 :], top + 2, source, note)
+    notes = title_note(source, top + 1, cells[sheet][:top])
+    if len(tops) > 1:
+        notes = (f"Of the {len(tops)} sheets of {name}, {sheet!r} is read.", *notes)
+    return _table(header, cells[sheet][top + 1 :], top + 2, source, notes)
 
 
 def _table(header: list[str], rows: list[list[Any]], first: int, name: str, notes: tuple[str, ...] = ()) -> Table:
@@ -66,8 +68,14 @@ def _table(header: list[str], rows: list[list[Any]], first: int, name: str, note
     return Table(name, made, [number for number, _ in filled], notes=notes)
 
 
-def _first_filled(rows: list[list[Any]]) -> int | None:
-    return next((i for i, row in enumerate(rows) if any(cell not in ("", None) for cell in row)), None)
+def _top(rows: list[list[Any]]) -> int | None:
+    """Where the header is; None in an empty sheet."""
+    filled = [place for place, row in enumerate(rows) if _filled(row)]
+    return filled[header_place([rows[place] for place in filled])] if filled else None
+
+
+def _filled(row: list[Any]) -> bool:
+    return any(cell not in ("", None) for cell in row)
 
 
 def _check_workbook(content: bytes, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from workbench.demonstrations.table import Table
+from workbench.demonstrations.table import UNNAMED, Table
 from workbench.errors import InputError
 
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -43,6 +43,9 @@ MESSAGES = ("messages", "conversations", "conversation", "chat")
 _EXTRAS = {"id": ("id",), "tags": ("tags", "tag", "category"), "keep": ("keep",)}
 _KNOWN = frozenset(name for names in (*ALIASES.values(), *_EXTRAS.values(), MESSAGES) for name in names)
 _UNUSED_AT_MOST = 8
+TITLES = 10
+"""Most rows above a header."""
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,36 @@ class ColumnError(InputError):
 def known_names(cells: Iterable[str]) -> int:
     """How many of these cells are names that a guess goes by: 0 means that they are hardly a header."""
     return sum(_fold(cell) in _KNOWN for cell in cells)
+
+
+def header_place(rows: Sequence[Sequence[Any]]) -> int:
+    """Which row is the header: the first, or one below titles, as people put them above a table.
+
+    A title has one cell, or fewer cells than the table, and none of the known names; the header below it has one.
+
+    Args:
+        rows: those at the beginning that are not blank.
+    """
+    filled = [[text for cell in row if cell is not None and (text := str(cell).strip())] for row in rows[: TITLES + 1]]
+    if not filled or known_names(filled[0]):
+        return 0
+    for place, cells in enumerate(filled):
+        titles = zip(rows[:place], filled[:place], strict=True)
+        if known_names(cells) and all(
+            len(title) < len(cells) and (len(title) == 1 or len(row) < len(rows[place])) for row, title in titles
+        ):
+            return place
+    return 0
+
+
+def title_note(source: str, number: int, titles: Iterable[Iterable[Any]]) -> tuple[str, ...]:
+    """What is said of the rows above a header in row `number`; nothing if there are none."""
+    texts = (" ".join(str(cell).strip() for cell in row if cell not in ("", None)) for row in titles)
+    said = "; ".join(text for text in texts if text)
+    if not said:
+        return ()
+    short = said if len(said) <= _SHOWN else said[:_SHOWN] + " ..."
+    return (f"The header of {source} is read from row {number}; what stands above it is left out: {short!r}.",)
 
 
 def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
@@ -131,11 +164,16 @@ def _named_by_user(table: Table, columns: Columns) -> dict[str, str]:
 
 def _require(table: Table, chosen: dict[str, str], need: tuple[str, ...], excused: bool) -> None:
     """Every needed field has a column; a demonstration is `excused` where something else can take its place."""
+    named = [column for column in table.columns if not re.fullmatch(UNNAMED.format(r"\d+"), column)]
+    title = ""
+    if len(named) == 1 < len(table.columns):
+        title = f"If {named[0]!r} is a title above the header, delete that line. "
     for name in need:
         if name not in chosen and not (name == "demonstration" and excused):
             raise ColumnError(
                 f"{table.source} has no column for the {name}. Its columns are: {', '.join(table.columns) or 'none'}.",
-                (f"Name it with --{name}-column, or rename" if "demonstration" in need else "Rename")
+                title
+                + (f"Name it with --{name}-column, or rename" if "demonstration" in need else "Rename")
                 + f" it to one of {', '.join(ALIASES[name][:6])}.",
                 table.columns,
             )

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.demonstrations.columns import known_names
+from workbench.demonstrations.columns import TITLES, header_place, known_names, title_note
 from workbench.demonstrations.table import Table, Unread, cells_unlike, named_columns
 from workbench.errors import InputError
 
@@ -33,6 +33,10 @@ def separated(text: str, expected: str, name: str) -> Table:
     if first not in records:
         # Without a header nothing says what the cells are.
         raise InputError(f"{name}, row {first} {unread[0].problem}.", unread[0].advice)
+    numbers = sorted(records)
+    place = header_place([records[number] for number in numbers])
+    above = {number: records.pop(number) for number in numbers[:place]}
+    first = numbers[place]
     header = [cell.strip() for cell in records.pop(first)]
     body = {number: cells for number, cells in records.items() if len(cells) == len(header)}
     unread += [
@@ -40,25 +44,33 @@ def separated(text: str, expected: str, name: str) -> Table:
         for number, cells in records.items()
         if number not in body
     ]
+    if len(header) == 1 and not body and records:
+        raise InputError(
+            f"{name}, row {first} has one cell, {header[0][:60]!r}, and the rows below it have more: it looks like a "
+            "title above the header.",
+            "Delete it, so that the names of the columns come first.",
+        )
     if not body and not unread:
         raise InputError(f"{name} has a header and no rows.", "Add at least two rows below the header.")
     named = named_columns(header, list(body.values()), name)
     rows: list[dict[str, Any]] = [{column: cells[place] for column, place in named.items()} for cells in body.values()]
-    notes = () if separator == expected else (f"The cells of {name} are read as split by {_PLAIN_NAMES[separator]}.",)
+    notes = title_note(name, first, above.values())
+    if separator != expected:
+        notes = (*notes, f"The cells of {name} are read as split by {_PLAIN_NAMES[separator]}.")
     return Table(name, rows, list(body), notes=notes, unread=_in_order(unread))
 
 
 def headed_by(text: str) -> str | None:
-    """The separator that splits the first line into at least two cells; None if none does."""
+    """The separator that splits the header into at least two cells; None if none does."""
     separator, text, _ = _separator(text, "\t")
-    return separator if len(_first_record(text, separator)) > 1 else None
+    return separator if len(_header(text, separator)) > 1 else None
 
 
 def copied_pairs(text: str, name: str) -> Table | None:
     """Two cells on most lines, copied from a sheet without its header; None if that is not what the text is."""
     records, unread = _records(text, "\t", 0)
     pairs = {number: cells for number, cells in records.items() if len(cells) == 2}
-    if not pairs or known_names(next(iter(records.values()))) or len(pairs) * 2 <= len(records) + len(unread):
+    if not pairs or known_names(_header(text, "\t")) or len(pairs) * 2 <= len(records) + len(unread):
         return None
     unread += [
         Unread(
@@ -101,17 +113,24 @@ def _separator(text: str, expected: str) -> tuple[str, str, int]:
         return declared, rest, 1
 
     def fits(separator: str) -> tuple[int, int, bool]:
-        cells = _first_record(text, separator)
+        cells = _header(text, separator)
         return known_names(cells), len(cells), separator == expected
 
     return max(_SEPARATORS, key=fits), text, 0
 
 
-def _first_record(text: str, separator: str) -> list[str]:
+def _header(text: str, separator: str) -> list[str]:
+    """The cells of the header; none if what stands there cannot be read."""
+    begun: list[list[str]] = []
     try:
-        return next((cells for cells in _reader(text, separator) if any(cell.strip() for cell in cells)), [])
+        for cells in _reader(text, separator):
+            if any(cell.strip() for cell in cells):
+                begun.append(cells)
+            if len(begun) > TITLES:
+                break
     except csv.Error:
-        return []
+        pass  # below what was read; who reads the records says where
+    return begun[header_place(begun)] if begun else []
 
 
 def _records(text: str, separator: str, skipped: int) -> tuple[dict[int, list[str]], list[Unread]]:

@@ -8,6 +8,9 @@ from typing import Any
 
 from workbench.errors import InputError
 
+UNNAMED = "column {}"
+"""What a column without a name is called, by its number."""
+
 
 @dataclass(frozen=True)
 class Unread:
@@ -74,7 +77,7 @@ def named_columns(header: Sequence[str], rows: Sequence[Sequence[Any]], name: st
     for place, cell in enumerate(header):
         if not cell and all(row[place] in ("", None) for row in rows if place < len(row)):
             continue
-        called = cell or f"column {place + 1}"
+        called = cell or UNNAMED.format(place + 1)
         if called in columns:
             raise InputError(f"{name} has two columns called {called!r}.", "Give every column a name of its own.")
         columns[called] = place
