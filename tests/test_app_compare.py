@@ -244,8 +244,6 @@ def test_evil_strings_make_no_element(desk: Desk, run: Run) -> None:
         html = "".join(v for s in seen for v in s[:5] if isinstance(v, str))
         assert "<img" not in html and "</script>" not in html and "\u202e" not in html
         assert max(len(s.base) for s in seen if isinstance(s.base, str)) < 60_000
-    turns = [{"role": EVIL, "content": EVIL}]
-    assert "<img" not in asking.conversation(turns)
     assert "<img" not in held_out.skills([[EVIL, "1", "0", "1"], [EVIL, "1", "1", "0"]])
 
 
@@ -270,17 +268,6 @@ def test_keep_this_puts_it_on_the_list_once(desk: Desk) -> None:
     assert "already" in asking.keep_question(desk, "What is 3 plus 4?")
     assert [row["prompt"] for row in desk.drafts.keep] == ["What is 3 plus 4?"]
     assert "Write a question" in asking.keep_question(desk, " ")
-
-
-def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
-    asked = Asked(Question(({"role": "user", "content": "Hi."},)), {"student": "Hello.", "base": "What?"})
-    turns, html, emptied, _ = asking.carry(asked, "base", [])
-    assert [t["content"] for t in turns] == ["Hi.", "What?"] and emptied == "" and "What?" in html
-    assert asking.carry(asked, "teacher", [])[0] == []
-    assert "conversation before it" not in ask(desk, "And now?")[-1].notice
-    last = ask(desk, "And now?", turns=turns)[-1]
-    assert "Asked with the conversation before it." in last.notice
-    assert last.asked is not None
 
 
 def test_the_page_is_rebuilt_from_disk(desk: Desk, run: Run, rows: list[Demonstration]) -> None:

@@ -210,6 +210,17 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
             visit.says(".compare-turns", "3 plus 4 is 7.")
     visit.says("#compare-notice", "Asked with the conversation before it.")
     visit.says("#answer-base", "The capital of France is Paris.")
+    visit.page.reload()
+    visit.ready()
+    visit.tab("Compare")
+    visit.says(".compare-turns", "3 plus 4 is 7.")
+    second = Visit.tab_of(visit.context, served.address)
+    second.tab("Compare")
+    second.says(".compare-turns", "3 plus 4 is 7.")
+    second.press("Start over")
+    expect(second.page.get_by_text("There is one conversation for all three.")).to_be_visible(timeout=WAIT)
+    expect(visit.at(".compare-turns")).to_have_count(0, timeout=WAIT)
+    assert not second.errors
 
 
 def test_the_arithmetic_of_a_model_is_read_on_a_phone(browser: Browser, served: Served) -> None:

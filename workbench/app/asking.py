@@ -1,4 +1,4 @@
-"""What the page Compare does with a question: ask it, ask it often, look closer, keep it, go on from it."""
+"""What the page Compare does with a question: ask it, ask it often, look closer, keep it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,9 @@ WAIT = 60.0
 NO_STUDENT = "There is no student yet. Teach one on the Teach page, or choose a run above; then ask again."
 CARRIED = "Asked with the conversation before it. Start over, under Go on with the conversation, begins anew."
 NOT_ASKED = "Its answer comes here."
-NAMES = {"base": "Base", "teacher": "Teacher", "student": "Student"}
 
 Filled = tuple[str, str]
 """For which question the teacher's field was filled in last, and with what."""
-
-Turns = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,28 +293,6 @@ def keep_question(desk: Desk, text: str) -> str:
         f"Kept: teaching will try not to change the answer to this question. {count} on the keep list, which the "
         "Examples page shows."
     )
-
-
-def carry(asked: Asked | None, who: str, turns: Turns) -> tuple[Any, Any, Any, Any]:
-    """Go on from one of the answers: the next question comes after it, for all three."""
-    if asked is None or who not in asked.texts:
-        why = "Ask a question first." if asked is None else NO_STUDENT
-        return turns, conversation(turns), SAME, line(why, wrong=True)
-    answer = {"role": "assistant", "content": asked.texts[who]}
-    turns = [*({**m} for m in asked.question.messages), answer]
-    return turns, conversation(turns), "", line("Write the next question; all three read what was said so far.")
-
-
-def conversation(turns: Turns) -> str:
-    """What was said so far."""
-    if not turns:
-        return line(
-            "There is one conversation for all three. After an answer, choose whose answer it goes on from; the next "
-            "question is then asked with everything before it."
-        )
-    names = {"user": "You", "assistant": "Answer", "system": "System"}
-    items = [f"<li><b>{escape(names.get(t['role'], t['role']))}</b> {safe(t['content'], 2000)}</li>" for t in turns]
-    return f'<div class="wb"><ol class="compare-turns">{"".join(items)}</ol></div>'
 
 
 def compare_once(

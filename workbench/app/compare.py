@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import asking, code, held_out
-from workbench.app.asking import NAMES, NOT_ASKED, SAME, Filled, Form, conversation, note_on
+from workbench.app import asking, code, conversing, held_out
+from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, note_on
 from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
@@ -66,9 +66,9 @@ def build(desk: Desk, shared: Shared) -> None:
         of_student = gr.Button("Token map: student's answer", size="sm", min_width=190)
         of_teacher = gr.Button("Token map: teacher's answer", size="sm", min_width=190)
     more = gr.HTML("", padding=False, elem_id="compare-more")
-    with gr.Accordion("Go on with the conversation", open=False):
-        said = gr.HTML(conversation([]), padding=False)
-        whose = [(NAMES[role], role) for role in ("student", "teacher", "base")]
+    with gr.Accordion("Go on with the conversation", open=False) as going_on:
+        said = gr.HTML(conversing.conversation([]), padding=False)
+        whose = [(role.capitalize(), role) for role in ("student", "teacher", "base")]
         who = gr.Radio(whose, value="student", label="Go on from the answer of")
         with gr.Row():
             carry_on = gr.Button("Carry on", size="sm")
@@ -86,8 +86,8 @@ def build(desk: Desk, shared: Shared) -> None:
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
     of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
     keep.click(partial(asking.keep_question, desk), question, notice, **QUIET)
-    carry_on.click(asking.carry, [asked, who, turns], [turns, said, question, notice], **QUIET)
-    start_over.click(lambda: ([], conversation([]), ""), None, [turns, said, notice], **QUIET)
+    carry_on.click(partial(conversing.carry, desk), [asked, who, turns], [turns, said, question, notice], **QUIET)
+    start_over.click(partial(conversing.start_over, desk), None, [turns, said, notice], **QUIET)
     for dataset in (samples, can, cannot):
         dataset.click(partial(take, desk), [dataset, run], [question, demonstration, filled, note], **QUIET)
     of_run = [step, beside, samples]
@@ -96,6 +96,8 @@ def build(desk: Desk, shared: Shared) -> None:
     shared.remember(question, "compare.question")
     shared.on_load(partial(restore, desk), [run, *of_run, pocket])
     shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
+    shared.on_load(partial(conversing.restore, desk), [turns, said, going_on])
+    shared.on_tick(partial(conversing.poll, desk), [turns, said, going_on], tab="compare")
     shared.parts["question"] = question
     _endpoint(desk)
 

@@ -1,0 +1,84 @@
+"""The conversation on Compare: it goes on from an answer, and outlives a refresh, another tab and a restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_app_compare import FAKE
+from workbench.app import asking, conversing
+from workbench.app.asking import Asked, Form
+from workbench.app.desk import Desk
+from workbench.app.questions import Question
+from workbench.worker import Worker
+
+HI = Asked(Question(({"role": "user", "content": "Hi."},)), {"student": "Hello.", "base": "What?"})
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    made = Worker(tmp_path, command=FAKE)
+    made.start()
+    made.wait(lambda status: status.state == "idle", 30)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def desk(worker: Worker, tmp_path: Path) -> Desk:
+    return Desk.at(tmp_path, worker)
+
+
+def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
+    turns, html, emptied, _ = conversing.carry(desk, HI, "base", [])
+    assert [t["content"] for t in turns] == ["Hi.", "What?"] and emptied == "" and "What?" in html
+    assert conversing.carry(desk, HI, "teacher", [])[0] == []
+    assert "conversation before it" not in list(asking.ask(desk, Form("And now?")))[-1].notice
+    last = list(asking.ask(desk, Form("And now?", turns=turns)))[-1]
+    assert "Asked with the conversation before it." in last.notice
+    assert last.asked is not None
+    assert [m["content"] for m in last.asked.question.messages] == ["Hi.", "What?", "And now?"]
+
+
+def test_it_outlives_a_refresh_and_a_restart(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+    said = conversing.carry(desk, HI, "base", [])
+    again = Desk.at(tmp_path, worker)
+    turns, html, part = conversing.restore(again)
+    assert turns == said[0] and html == said[1] and part["open"]
+    conversing.start_over(again)
+    assert conversing.kept(Desk.at(tmp_path, worker)) == []
+
+
+def test_another_tab_hears_of_it_once(desk: Desk) -> None:
+    cursor: dict[str, Any] = {}
+    conversing.poll(desk, cursor)
+    assert conversing.poll(desk, cursor) == [asking.SAME] * 3
+    conversing.carry(desk, HI, "student", [])
+    turns, html, _ = conversing.poll(desk, cursor)
+    assert turns[-1] == {"role": "assistant", "content": "Hello."} and "Hello." in html
+    assert conversing.poll(desk, cursor) == [asking.SAME] * 3
+    conversing.start_over(desk)
+    assert conversing.poll(desk, cursor)[0] == []
+
+
+def test_an_answer_whose_owner_is_not_there_leaves_what_was_said(desk: Desk) -> None:
+    turns = conversing.carry(desk, HI, "base", [])[0]
+    assert "There is no student" in conversing.carry(desk, Asked(HI.question, {"base": "b"}), "student", turns)[3]
+    assert conversing.kept(desk) == turns
+
+
+@pytest.mark.parametrize("held", ["{", "3", '["a"]', '[{"role": "user"}]', "null"])
+def test_a_damaged_one_is_none(desk: Desk, held: str) -> None:
+    desk.drafts.type("compare.turns", held)
+    assert conversing.restore(desk)[0] == []
+
+
+def test_what_was_said_is_text(desk: Desk) -> None:
+    evil = "<img src=x onerror=alert(1)></script>\u202e"
+    desk.drafts.type("compare.turns", json.dumps([{"role": evil, "content": evil}]))
+    html = conversing.restore(desk)[1]
+    assert "<img" not in html and "</script>" not in html and "onerror" in html
