@@ -26,8 +26,8 @@ SAMPLES = 6
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     gr.HTML(
-        "<p>One question, three answers. The <b>base</b> is the model as it was, the <b>teacher</b> is the base with "
-        "an example in front of it, the <b>student</b> is what was taught.</p>",
+        "<p>One question, three answers. The <b>base</b> is the model as it was before the run, the "
+        "<b>teacher</b> is the base with an example in front of it, the <b>student</b> is what was taught.</p>",
         padding=False,
     )
     with gr.Row(equal_height=True):
