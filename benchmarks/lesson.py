@@ -3,16 +3,20 @@
 On the bundled model, a language that it has never seen (Zorbic), then a second one on top (Pelan):
 
     sdft       SDFT with the default settings
-    sft        SFT on the same demonstrations, its learning rate, steps and adapted layers chosen on a validation split
-               (the sweep is in the output)
+    sdft_both  SDFT, its learning rate, steps and adapted layers chosen on a validation split, by skill and retention
+               together
+    sft        SFT on the same demonstrations, the same three chosen on the same split, by skill
+    sft_both   SFT, chosen by skill and retention together, where that is another setting
+    sft_same   SFT with SDFT's default settings
     sdft_keep  SDFT with keep rows: generic questions, none of the probes
     sft_keep   SFT with the same keep rows and the base's own answers
     sequence   Pelan taught on the model that was taught Zorbic with keep rows; `without` keeps nothing, `with` keeps
                the generic questions and the first language's
 
 Seconds are of one SDFT run that has the machine to itself; the others share it, one thread each. Figures are medians
-over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`. Skill is the share of held-out
-questions answered right; retention is the share of the probes known before that are still right.
+over seeds (the seed fixes split, adapter, batches and sampling); every run is in `runs`, both sweeps in `sweeps`. Skill
+is the share of held-out questions answered right; retention is the share of the probes known before that are still
+right.
 
 Each finished task is a line of benchmarks/results/lesson.jsonl (`--results` names another file), and is not run again
 under the same defaults.
@@ -45,25 +49,28 @@ from teaching import (
 from workbench import POCKET, Settings, load, read, sdft, sft, split
 from workbench.settings import own_defaults
 
-SFT_RATES = (5e-4, 1e-3, 2e-3, 5e-3)
-SFT_STEPS = (200, 500)
-SFT_TARGETS = ("gate_proj,up_proj", "all-linear")
+TARGETS = ("gate_proj,up_proj", "all-linear")
+# SFT's goes on to where more heat and more steps teach it nothing further.
+SWEEPS: dict[str, list[tuple[float, int, str]]] = {
+    "sft": [(rate, n, t) for n in (200, 500, 1000) for rate in (5e-4, 1e-3, 2e-3, 5e-3, 1e-2) for t in TARGETS],
+    "sdft": [(rate, n, t) for n in (200, 320) for rate in (3e-4, 6e-4, 1e-3, 2e-3) for t in TARGETS],
+}
+METHODS = {"sdft": sdft, "sft": sft}
 
 
-def tuning_run(rate: float, steps: int, targets: str) -> dict[str, Any]:
-    """SFT with these settings on part of seed 0's teaching rows, scored on the rest of them."""
+def tuning_run(method: str, rate: float, steps: int, targets: str) -> dict[str, Any]:
+    """A method with these settings on part of seed 0's teaching rows, scored on the rest of them."""
     outer = split(read(DATA / "zorbic.jsonl").rows, seed=0)
     inner = split(outer.teaching, held_out=0.25, seed=0)
-    taught = teach(sft, load(POCKET), inner, settings(0, lr=rate, steps=steps, targets=targets))
+    taught = teach(METHODS[method], load(POCKET), inner, settings(0, lr=rate, steps=steps, targets=targets))
     return {"lr": rate, "steps": steps, "targets": targets, "validation": taught.skill, "retention": taught.retention}
 
 
 def lesson_run(name: str, seed: int, **tuned: Any) -> dict[str, Any]:
-    """One method on Zorbic with this seed; `tuned` is SFT's learning rate, steps and layers."""
+    """One method on Zorbic with this seed; `tuned` is its learning rate, steps and layers, where not the defaults."""
     keep = generic_keep() if name.endswith("keep") else []
-    chosen = settings(seed, **tuned) if name.startswith("sft") else settings(seed)
-    method = sft if name.startswith("sft") else sdft
-    return teach(method, load(POCKET), data("zorbic", seed), chosen, keep).figures()
+    method = METHODS[name.split("_")[0]]
+    return teach(method, load(POCKET), data("zorbic", seed), settings(seed, **tuned), keep).figures()
 
 
 def sequence_run(seed: int) -> dict[str, Any]:
@@ -84,11 +91,23 @@ def perform(task: Sequence[str]) -> dict[str, Any]:
     """One task, in this process."""
     kind, *rest = task
     torch.set_num_threads(1)
-    if kind == "tune":
-        return tuning_run(float(rest[0]), int(rest[1]), rest[2])
     if kind == "sequence":
         return sequence_run(int(rest[0]))
-    return lesson_run(kind, int(rest[0]), lr=float(rest[1]), steps=int(rest[2]), targets=rest[3])
+    if kind == "tune":
+        method, *rest = rest
+        return tuning_run(method, float(rest[0]), int(rest[1]), rest[2])
+    seed, *tuned = rest
+    return lesson_run(kind, int(seed), **settings_of(tuned) if tuned else {})
+
+
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """Learning rate, steps and layers, as a task names them."""
+    return {"lr": float(words[0]), "steps": int(words[1]), "targets": words[2]}
+
+
+def words_of(found: dict[str, Any]) -> tuple[str, str, str]:
+    """The inverse of `settings_of`."""
+    return str(found["lr"]), str(found["steps"]), found["targets"]
 
 
 def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -109,15 +128,27 @@ def main() -> None:
     # Time is taken first, with all cores to itself.
     alone = lesson_run("sdft", 0)
     say(f"SDFT alone on {torch.get_num_threads()} cores: {alone['seconds']:.0f} s")
-    tuning = [("tune", str(r), str(n), t) for n in SFT_STEPS for r in SFT_RATES for t in SFT_TARGETS]
     first, second = own_defaults(pocket=True), own_defaults(pocket=True, going_on=True)
-    sweep = in_processes(__file__, tuning, options.jobs, options.results, {"first": first})
-    # Equal skill: the one that forgets less.
-    best = max(sweep, key=lambda entry: (entry["validation"], entry["retention"]))
-    tuned = (str(best["lr"]), str(best["steps"]), best["targets"])
-    runs: dict[str, list[dict[str, Any]]] = {}
     kept = options.jobs, options.results, {"first": first}
-    for name in ("sdft", "sft", "sft_keep"):
+    sweeps = {
+        method: in_processes(__file__, [("tune", method, str(r), str(n), t) for r, n, t in tried], *kept)
+        for method, tried in SWEEPS.items()
+    }
+    # Equal skill: the one that forgets less.
+    hottest = max(sweeps["sft"], key=lambda entry: (entry["validation"], entry["retention"]))
+    both = {m: max(sweep, key=lambda entry: entry["validation"] + entry["retention"]) for m, sweep in sweeps.items()}
+    chosen: dict[str, tuple[str, ...]] = {
+        "sdft": (),
+        "sdft_both": words_of(both["sdft"]),
+        "sft": words_of(hottest),
+        "sft_both": words_of(both["sft"]),
+        "sft_same": (),
+        "sft_keep": words_of(hottest),
+    }
+    if chosen["sft_both"] == chosen["sft"]:
+        del chosen["sft_both"]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for name, tuned in chosen.items():
         runs[name] = in_processes(__file__, [(name, str(seed), *tuned) for seed in seeds], *kept)
     second_seeds = range(options.sequence_seeds if options.sequence_seeds is not None else options.seeds)
     rows = [("sequence", str(seed)) for seed in second_seeds]
@@ -125,15 +156,15 @@ def main() -> None:
         for name, figures in found.items():
             runs.setdefault(name, []).append(figures)
     middle = {name: medians(found) for name, found in runs.items()}
-    kept = middle.get("sequence_with", {})
+    last = middle.get("sequence_with", {})
     result = {
         "seconds": round(alone["seconds"], 1),
         **middle,
-        "sequence": {"first": kept.get("first"), "second": kept.get("skill"), "retention": kept.get("retention")},
+        "sequence": {"first": last.get("first"), "second": last.get("skill"), "retention": last.get("retention")},
         "seeds": options.seeds,
         "sequence_seeds": len(second_seeds),
-        "sft_best": best,
-        "sft_sweep": sweep,
+        "chosen": {"sft": hottest, "sft_both": both["sft"], "sdft_both": both["sdft"]},
+        "sweeps": sweeps,
         "runs": runs,
         "machine": machine(),
     }

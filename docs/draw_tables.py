@@ -15,10 +15,12 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 METHODS = {
-    "sdft": "SDFT",
-    "sft": "SFT, learning rate, steps and layers chosen on a validation split",
-    "sdft_keep": "SDFT with keep rows (generic questions, none of the probes)",
-    "sft_keep": "SFT with the same keep rows and the base's own answers",
+    "sdft": "SDFT, its defaults",
+    "sdft_both": "SDFT, learning rate, steps and layers chosen on a validation split",
+    "sft": "SFT, the same three chosen on the same split",
+    "sft_same": "SFT with SDFT's defaults",
+    "sdft_keep": "SDFT, its defaults, with keep rows (generic questions, none of the probes)",
+    "sft_keep": "SFT as chosen, with the same keep rows and the base's own answers",
 }
 SECOND = {
     "sequence_without": "without keep rows",

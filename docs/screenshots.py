@@ -1,8 +1,9 @@
 """Picture the pages of the workbench from a real run: python docs/screenshots.py docs/pages
 
 Starts the app on the bundled model with runs in a temporary folder, goes through the five clicks in Debian's Chromium,
-and saves each page in light, dark and at the width of a phone; and token-map.webp, in which the run is replayed: the
-student's own answers of some steps, one after the other. Needs the test extra.
+and saves each page in light, dark and at the width of a phone; learning.png, what one watches while it learns; and
+token-map.webp, in which the run is replayed: the student's own answers of some steps, one after the other. Needs the
+test extra.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,6 +23,9 @@ from tests.pages.served import CHROMIUM, FLAGS, TABS, WAIT, Served, Visit  # noq
 STEPS = "320"
 FRAMES = (1, *range(40, int(STEPS) + 1, 40))
 """Steps of the animation."""
+
+MIDWAY = "120"
+"""A step at which the student has begun to learn, and the teacher still has much to say."""
 
 LOOKS = {"light": (1200, "light"), "dark": (1200, "dark"), "phone": (390, "light")}
 
@@ -40,21 +44,52 @@ def go_through(browser: Browser, address: str) -> None:
     visit.context.close()
 
 
-def animate(browser: Browser, address: str, file: Path) -> None:
-    """The token map of a run's steps, replayed with the slider."""
-    context = browser.new_context(viewport={"width": 760, "height": 900}, color_scheme="light")
-    page = context.new_page()
+def replayed(browser: Browser, address: str, width: int) -> Page:
+    """The page Teach of the finished run, in light."""
+    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="light").new_page()
     page.goto(f"{address}?__theme=light")
     expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
     page.get_by_role("tab", name="Teach", exact=True).click()
-    place, slider = page.locator("#token-map"), page.locator("#teach-step input[type=range]")
-    expect(slider).to_have_value(STEPS, timeout=WAIT)  # it begins at 1, and moves when the run is there
+    # It begins at 1, and moves when the run is there.
+    expect(page.locator("#teach-step input[type=range]")).to_have_value(STEPS, timeout=WAIT)
+    return page
+
+
+def show_step(page: Page, step: str) -> Locator:
+    """The token map, at this step."""
+    page.locator("#teach-step input[type=range]").fill(step)
+    place = page.locator("#token-map")
+    expect(place).to_contain_text(f"answer at step {step}Question", timeout=WAIT)
+    return place
+
+
+def watch(browser: Browser, address: str, file: Path) -> None:
+    """Skill, retention and an answer from midway, with what both considered at the token they disagree on most."""
+    page = replayed(browser, address, 1000)
+    place = show_step(page, MIDWAY)
+    place.locator(".tk.wb-strong").first.focus()
+    top, bottom = page.locator("#teach-state").bounding_box(), place.bounding_box()
+    assert top is not None and bottom is not None
+    margin = 16
+    area = {
+        "x": top["x"] - margin,
+        "y": top["y"] - margin,
+        "width": top["width"] + 2 * margin,
+        "height": bottom["y"] + bottom["height"] - top["y"] + 2 * margin,
+    }
+    scrolled = page.evaluate("scrollY")
+    page.screenshot(path=file, full_page=True, clip=area | {"y": area["y"] + scrolled})  # type: ignore[arg-type]
+    page.context.close()
+
+
+def animate(browser: Browser, address: str, file: Path) -> None:
+    """The token map of a run's steps, replayed with the slider."""
+    page = replayed(browser, address, 760)
     frames = []
     for step in FRAMES:
-        slider.fill(str(step))
-        expect(place).to_contain_text(f"answer at step {step}Question", timeout=WAIT)
-        frames.append(Image.open(io.BytesIO(place.screenshot())).convert("RGB"))
-    context.close()
+        shot = show_step(page, str(step)).screenshot()
+        frames.append(Image.open(io.BytesIO(shot)).convert("RGB"))
+    page.context.close()
     size = max(frame.width for frame in frames), max(frame.height for frame in frames)
     padded = []
     for frame in frames:
@@ -96,6 +131,7 @@ def main() -> None:
         go_through(browser, served.address)
         for look in LOOKS:
             picture(browser, served.address, look, folder)
+        watch(browser, served.address, folder / "learning.png")
         animate(browser, served.address, folder / "token-map.webp")
         browser.close()
 

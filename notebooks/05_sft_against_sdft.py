@@ -69,39 +69,44 @@ plt.show()
 # No two marks of SDFT and SFT come near each other. Before you believe such a plot, ask:
 #
 # - **Is it one lucky run?** No: five seeds each, with another split, adapter and sampling.
-# - **Was the loser tuned?** SFT's rate, steps and layers were the best of sixteen settings on a validation split. SDFT
-#   ran with its defaults. Here is the whole sweep:
+# - **Was the loser tuned?** Yes, and harder. Rate, steps and layers of both were tried on a quarter of seed 0's teaching
+#   rows, kept aside: thirty settings of SFT, sixteen of SDFT. Here are all of them:
 
 # %%
-sweep = [r for r in results if r["task"].startswith("tune ")]
-figure, (left, right) = plt.subplots(1, 2, sharex=True)
-for targets, marker in (("gate_proj,up_proj", "o"), ("all-linear", "^")):
-    for steps, face in ((200, "white"), (500, "black")):
-        some = [r for r in sweep if r["targets"] == targets and r["steps"] == steps]
-        look = {
-            "marker": marker,
-            "mfc": face,
-            "color": "black",
-            "ls": "-" if steps == 200 else ":",
-            "lw": 1,
-        }
-        rates = [r["lr"] for r in some]
-        left.plot(rates, [r["validation"] for r in some], **look)
-        where = "all layers" if targets == "all-linear" else "two MLP layers"
-        right.plot(rates, [r["retention"] for r in some], **look, label=f"{where}, {steps} steps")
-for axes, what in ((left, "skill on the validation rows"), (right, "retention")):
-    axes.set(xscale="log", ylim=(0, 1.02), xlabel="SFT's learning rate", ylabel=what)
-    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axes.minorticks_off()
-right.legend(fontsize=8, loc="lower left")
+figure, axes = plt.subplots(figsize=(7, 3.6))
+sweeps = {}
+for method in ("sdft", "sft"):
+    sweeps[method] = [r for r in results if r["task"].startswith(f"tune {method} ")]
+    marker, face = MARKS[method]
+    axes.scatter(
+        [r["retention"] for r in sweeps[method]],
+        [r["validation"] for r in sweeps[method]],
+        60,
+        marker=marker,
+        facecolor=face,
+        edgecolor="black",
+        label=f"{method.upper()} ({len(sweeps[method])} settings)",
+        clip_on=False,
+    )
+axes.set(xlim=(0, 1.05), ylim=(0, 1.08), xlabel="retention", ylabel="skill on the validation rows")
+axes.set_title("Learning rate, steps and layers: a mark is a setting")
+axes.legend(loc="center")
 plt.show()
-best = max(sweep, key=lambda r: (r["validation"], r["retention"]))
-print(
-    f"The best setting got {best['validation']:.2f} of the validation questions and kept {best['retention']:.2f}."
-)
+for method, sweep in sweeps.items():
+    for what, of in (
+        ("learns most", lambda r: (r["validation"], r["retention"])),
+        ("keeps most", lambda r: (r["retention"], r["validation"])),
+    ):
+        best = max(sweep, key=of)
+        print(
+            f"{method.upper():4} that {what}: skill {best['validation']:.2f}, kept {best['retention']:.2f} "
+            f"(rate {best['lr']:g}, {best['steps']} steps, {best['targets']})"
+        )
 
 # %% [markdown]
-# Gentle settings keep more and learn nothing; strong ones forget, and still learn little.
+# Every method trades learning against keeping. SDFT's marks run along the top, then down the right side; SFT's lie along the
+# two axes: what learns keeps nothing, what keeps learns nothing. The first plot has SFT at the setting that learns most,
+# ten times as many steps and degrees of heat as SDFT needs.
 #
 # ## The race, live
 #
@@ -258,11 +263,16 @@ plt.show()
 
 # %% tags=["check"]
 # Holds this notebook to what it says.
-gap = {key: (min if key == "sdft" else max) for key in ("sdft", "sft", "sft_keep")}
-for what in ("skill", "retention"):
-    ends = {key: pick(r[what] for r in finished[key]) for key, pick in gap.items()}
-    assert ends["sdft"] > max(ends["sft"], ends["sft_keep"]), "the stored runs do not overlap"
-assert best["validation"] < 0.2 and len(sweep) == 16
+worst = {what: min(r[what] for r in finished["sdft"]) for what in ("skill", "retention")}
+assert worst["skill"] > max(r["skill"] for r in finished["sft"]), "SDFT learns more in every run"
+for key in ("sft", "sft_keep"):
+    kept = max(r["retention"] for r in finished[key])
+    assert kept < 0.5 < 0.9 < worst["retention"], "and keeps far more, keep rows or not"
+ends = {m: [min(r["validation"], r["retention"]) for r in sweep] for m, sweep in sweeps.items()}
+assert max(ends["sdft"]) > 0.85 and max(ends["sft"]) < 0.2, (
+    "no setting of SFT both learns and keeps"
+)
+assert {m: len(sweep) for m, sweep in sweeps.items()} == {"sdft": 16, "sft": 30}
 if MODEL == POCKET:
     end = {key: path[-1] for key, path in paths.items()}
     for seed in SEEDS:
