@@ -51,14 +51,22 @@ for name, runs in finished.items():
     label = f"{NAMES[name]} ({len(runs)} seeds)"
     kept, skill = [r["retention"] for r in runs], [r["skill"] for r in runs]
     axes.scatter(
-        kept, skill, 80, marker=marker, facecolor=face, edgecolor="black", label=label, zorder=3
+        kept,
+        skill,
+        80,
+        marker=marker,
+        facecolor=face,
+        edgecolor="black",
+        label=label,
+        zorder=3,
+        clip_on=False,
     )
 axes.plot(1, 0, "k*", markersize=12, clip_on=False, label="before teaching", zorder=3)
 axes.set(xlim=(0, 1.05), ylim=(-0.05, 1.08), xlabel="retention: share still right of what it knew")
 axes.set(
     ylabel="skill: held-out questions right", title="Zorbic, taught in two ways: a mark is a run"
 )
-axes.legend(loc="upper left")
+axes.legend(loc="center")
 plt.show()
 
 # %% [markdown]
