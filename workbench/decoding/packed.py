@@ -205,7 +205,7 @@ class FlatDecoder:
         """A cache whose rows hold these prefixes, padded on the left, with room for as many more tokens.
 
         Args:
-            prefixes: as `KeyValues.prefix` copied them, wherever they are kept.
+            prefixes: as `KeyValues.prefix` copied them.
             fresh: ids and mask [F, P] of prompts that are read now, straight into the first F rows.
         """
         ids, mask = fresh or (self.embedding.new_zeros((0, 0), dtype=torch.long),) * 2
@@ -216,10 +216,9 @@ class FlatDecoder:
             left = (longest - ids.shape[1], 0)
             self.forward_hidden(F.pad(ids, left), F.pad(mask, left), cache.front(first))
         for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True), first):
-            near = prefix.to(self.embedding.device)
             for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
-                keys[row, :, longest - length : longest] = near[layer, 0]
-                values[row, :, longest - length : longest] = near[layer, 1]
+                keys[row, :, longest - length : longest] = prefix[layer, 0]
+                values[row, :, longest - length : longest] = prefix[layer, 1]
             cache.blocked[row, : longest - length] = True
         cache.next_position = torch.cat([mask.sum(1), torch.tensor(lengths, device=mask.device)])
         cache.length = longest

@@ -13,9 +13,7 @@ from workbench.sampling import Completions, pad_left
 
 # Prompts that are read together, and their keys and values: few, so that this is not a run's highest moment.
 _GROUP = 32
-_GROUP_BYTES = 256_000_000
-_KEPT_BYTES = 512_000_000
-_KEPT_BESIDE_CARD = 4_000_000_000
+_GROUP_BYTES = 128_000_000
 
 
 class Scorer:
@@ -26,9 +24,6 @@ class Scorer:
     prompts, not as batches happen to need them: rounding depends on what is computed together, and a run that goes
     on from a checkpoint must see the same numbers as one that was never interrupted.
 
-    They are kept in the computer's own memory. A card's is what training is short of, and fetching a prompt's keys
-    and values from beside it takes a fraction of the time of reading the prompt again.
-
     Args:
         decoder: the weights that score.
         pad: the token that fills rows up.
@@ -36,7 +31,6 @@ class Scorer:
             life; empty otherwise.
         head: what turns the decoder's hidden states into logits; None where only the decoder knows.
         budget: most bytes of kept keys and values, the first prompts' first; prompts beyond it are read in each step.
-            By default half a gigabyte, and four where the model is on a card.
     """
 
     def __init__(
@@ -46,7 +40,7 @@ class Scorer:
         pad: int,
         frozen_prompts: Sequence[tuple[int, ...]] = (),
         head: Head | None = None,
-        budget: int | None = None,
+        budget: int = 512_000_000,
     ) -> None:
         self._decoder = decoder
         self._pad = pad
@@ -55,8 +49,6 @@ class Scorer:
         self._kept: dict[tuple[int, ...], Tensor] = {}
         if not isinstance(decoder, FlatDecoder):
             return
-        if budget is None:
-            budget = _KEPT_BYTES if decoder.embedding.device.type == "cpu" else _KEPT_BESIDE_CARD
         for group in _groups(frozen_prompts, decoder.bytes_per_token, budget):
             self._group_of.update(dict.fromkeys(group, group))
 
@@ -96,7 +88,7 @@ class Scorer:
                 group = self._group_of[prompt]
                 cache = self._run(group, 0, device)
                 for row, member in enumerate(group):
-                    self._kept[member] = cache.prefix(row, len(member)).cpu()
+                    self._kept[member] = cache.prefix(row, len(member))
         kept = [self._kept[prompt] for prompt in prompts[len(fresh) :]]
         return decoder.join_prefixes(kept, room, pad_left(fresh, self._pad, device) if fresh else None)
 
