@@ -64,7 +64,7 @@ def show_step(page: Page, step: str) -> Locator:
 
 
 def watch(browser: Browser, address: str, file: Path) -> None:
-    """Skill, retention and an answer from midway, with what both considered at the token they disagree on most."""
+    """Skill, retention and an answer from midway, with what both considered at the first token they disagree on."""
     page = replayed(browser, address, 1000)
     place = show_step(page, MIDWAY)
     place.locator(".tk.wb-strong").first.focus()
