@@ -25,6 +25,8 @@ TEMPLATE = "Read this: {demonstration}"
         (["--micro-batch", "-1"], "--micro-batch is -1"),
         (["--on", "nothing"], "There is no run 'nothing'"),
         (["--runs", "FILE/runs"], "is a file, not a folder of runs"),
+        (["--keep", "FILE", "--batch", "1"], "A batch of one prompt has no place for keep rows"),
+        (["--method", "sft", "--beside-sft"], "--beside-sft teaches by SFT beside SDFT, and --method is sft"),
         ([], "no-such/model"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -35,6 +37,22 @@ def test_teach(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, f
     status, found, _ = call(capsys, "teach", data, "--runs", tmp_path / "runs", *NOT_THERE, *QUICK, *told)
     assert status == 2 and says in found["error"] and found["advice"]
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["taken"]
+
+
+def test_going_on_from_a_run_whose_adapter_is_damaged(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "runs" / "first"
+    (earlier / "adapter").mkdir(parents=True)
+    (earlier / "config.json").write_text('{"model": "no-such/model"}')
+    (earlier / "demonstrations.jsonl").touch()
+    (earlier / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    told = ["--runs", tmp_path / "runs", *NOT_THERE, *QUICK, "--on", "first"]
+    status, found, _ = call(capsys, "teach", data, *told)
+    assert status == 2 and "has no adapter_model.safetensors" in found["error"]
+    (earlier / "adapter" / "adapter_model.safetensors").write_bytes(b"half of a file")
+    status, found, _ = call(capsys, "teach", data, *told)
+    assert status == 2 and "cannot be read" in found["error"]
 
 
 @pytest.mark.parametrize("flags", [["--method", "sft"], ["--beside-sft"]], ids=" ".join)

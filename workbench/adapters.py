@@ -89,11 +89,11 @@ def _names(config: dict[str, Any]) -> list[str]:
     return [targets] if isinstance(targets, str) else list(targets)
 
 
-def check_adapter(folder: Path, loaded: LoadedModel) -> None:
-    """Refuse an adapter folder that is not a plain LoRA adapter of this model.
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the factors of a plain LoRA adapter, whatever model it is for.
 
     Raises:
-        InputError: a file is missing or pickled, the adapter is for another base, or its shapes do not fit.
+        InputError: a file is missing, pickled or damaged, or the adapter is of another kind.
     """
     config_path, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not config_path.is_file():
@@ -108,6 +108,16 @@ def check_adapter(folder: Path, loaded: LoadedModel) -> None:
         raise InputError(f"The adapter in {folder} cannot be read: {error}.", "Copy or download it again.") from error
     if config.get("peft_type") != "LORA" or config.get("modules_to_save") or config.get("use_dora"):
         raise InputError(f"{folder} is not a plain LoRA adapter.", "Only LoRA adapters without extra modules are read.")
+    return config, tensors
+
+
+def check_adapter(folder: Path, loaded: LoadedModel) -> None:
+    """Refuse an adapter folder that is not a plain LoRA adapter of this model.
+
+    Raises:
+        InputError: it cannot be read (see `read_adapter`), it is for another base, or its shapes do not fit.
+    """
+    config, tensors = read_adapter(folder)
     _check_base(folder, config, loaded)
     if not 1 <= int(config.get("r", 0)) <= _MAX_RANK:
         raise InputError(f"The adapter in {folder} has rank {config.get('r')}.", f"Ranks 1 to {_MAX_RANK} are read.")
@@ -166,7 +176,7 @@ def merge_adapter(loaded: LoadedModel, folder: Path) -> LoadedModel:
 
 
 def _lay_beside(model: Any, folder: Path) -> None:
-    config, tensors = json.loads((folder / CONFIG_FILE).read_text()), load_file(folder / WEIGHTS_FILE)
+    config, tensors = read_adapter(folder)
     ends = ("base_model.model.", ".lora_A.weight", ".lora_B.weight")
     names = [name.removeprefix(ends[0]).removesuffix(ends[1]) for name in tensors if name.endswith(ends[1])]
     factors = {name: (tensors[ends[0] + name + ends[1]], tensors[ends[0] + name + ends[2]]) for name in names}

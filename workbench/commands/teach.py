@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> dict[str, Any] | None:
     for flag in ("evaluate_every", "save_every"):
         if getattr(options, flag) < 1:
             raise InputError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}.", "Give it 1 or more.")
+    if options.beside_sft and options.method == "sft":
+        raise InputError("--beside-sft teaches by SFT beside SDFT, and --method is sft.", "Leave one of them out.")
     # Torch is imported from here on: what is wrong so far is said at once.
     from workbench.commands.teaching import teach
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench.adapters import merge_adapter
+from workbench.adapters import merge_adapter, read_adapter
 from workbench.commands import screen
 from workbench.commands.conduct import conduct, follow_up, resumable, show_answers, show_result
 from workbench.commands.options import (
@@ -24,6 +24,7 @@ from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.session import Request, begin, load_base
 from workbench.settings import Settings
+from workbench.training.batches import refuse_unteachable
 from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
 
@@ -46,7 +47,7 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
     made = _begin(request, loaded, folder)
     with resumable(made):
         result = conduct(made, loaded)
-        if options.beside_sft and options.method == "sdft" and result["finished"]:
+        if options.beside_sft and result["finished"]:
             result["beside"] = _beside(request, loaded, folder, made)
         if not crew().first:
             return None
@@ -71,6 +72,7 @@ def _earlier(options: argparse.Namespace, folder: Path) -> Run:
         )
     if not earlier.adapter.is_dir():
         raise InputError(f"Run {earlier.name} is not finished.", f"First: workbench resume {earlier.name}.")
+    read_adapter(earlier.adapter)
     return earlier
 
 
@@ -98,6 +100,7 @@ def _request(
     get_scorer(options.scorer)
     if options.beside_sft or options.method == "sft":
         refuse_lacking(parts.teaching)
+    refuse_unteachable(parts.teaching, keep, settings)
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),

@@ -62,14 +62,11 @@ class Plan:
         return chosen
 
 
-def make_plan(
-    roles: Roles, teaching: Sequence[Demonstration], keep: Sequence[Demonstration], settings: Settings
-) -> Plan:
-    """Tokenise and check every row before the first step.
+def refuse_unteachable(teaching: Sequence[Demonstration], keep: Sequence[Demonstration], settings: Settings) -> None:
+    """Refuse rows that no model could be taught with by these settings.
 
     Raises:
-        InputError: no row to teach; a row without a demonstration; a row that does not fit; keep rows with no
-            place in a batch of one.
+        InputError: no row to teach; a row without a demonstration; keep rows with no place in a batch of one.
     """
     if not teaching:
         raise InputError("There is no row to teach.", "Add at least one row with a prompt and a demonstration.")
@@ -82,6 +79,17 @@ def make_plan(
         )
     if keep and settings.keep.keep_share > 0 and settings.optim.batch // settings.rollout.rollouts < 2:
         raise InputError("A batch of one prompt has no place for keep rows.", "Raise --batch, or lower --rollouts.")
+
+
+def make_plan(
+    roles: Roles, teaching: Sequence[Demonstration], keep: Sequence[Demonstration], settings: Settings
+) -> Plan:
+    """Tokenise and check every row before the first step.
+
+    Raises:
+        InputError: rows that cannot be taught (see `refuse_unteachable`); a row that does not fit the model.
+    """
+    refuse_unteachable(teaching, keep, settings)
     loaded = roles.loaded
     prompts = make_prompts(loaded.tokenizer, settings)
     room = settings.rollout.max_new_tokens
