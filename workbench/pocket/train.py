@@ -246,6 +246,7 @@ def main() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = _options()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(options.threads)
     if options.resume:
         tokenizer = AutoTokenizer.from_pretrained(options.out)
