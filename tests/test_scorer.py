@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from tests import tiny
-from workbench.decoding import FlatDecoder, LiveDecoder, ModelDecoder, PackedDecoder
+from workbench.decoding import Decoder, FlatDecoder, LiveDecoder, ModelDecoder, PackedDecoder
 from workbench.models import LoadedModel, load
 from workbench.sampling import Completions, sample
 from workbench.training import scorer
+from workbench.training.parts import part_of
 from workbench.training.scorer import Scorer
 
 PROMPTS = [(5, 6, 7, 8), (9, 10), (11, 12, 13), (14, 15, 16, 17, 18, 19)]
@@ -39,16 +40,20 @@ def budget(decoder: FlatDecoder, *prompts: tuple[int, ...]) -> int:
     return decoder.bytes_per_token * sum(len(prompt) - 1 for prompt in prompts)
 
 
-def watched(decoder: FlatDecoder, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[int, ...]]]:
+def watched(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, name: str = "forward_hidden"
+) -> Callable[[], list[tuple[int, ...]]]:
     """Says the shapes [rows, tokens] of what was run since it was last asked."""
     shapes: list[tuple[int, ...]] = []
-    run = decoder.forward_hidden
+    run = getattr(decoder, name)
 
-    def noting(ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def noting(*args: Any, **kwargs: Any) -> torch.Tensor:
+        ids = next(value for value in args if isinstance(value, torch.Tensor))
         shapes.append(tuple(ids.shape))
-        return run(ids, *args, **kwargs)
+        result: torch.Tensor = run(*args, **kwargs)
+        return result
 
-    monkeypatch.setattr(decoder, "forward_hidden", noting)
+    monkeypatch.setattr(decoder, name, noting)
 
     def since() -> list[tuple[int, ...]]:
         found = shapes.copy()
@@ -83,11 +88,41 @@ def test_prompts_beyond_the_budget_are_read_beside_those_that_are_kept(
     ran = watched(decoder, monkeypatch)
     found = some.logits(asked, completions)
     shapes = ran()
-    beyond = [i for i in order if i >= 2]
+    beyond = {i for i in order if i >= 2}
     assert sum(rows for rows, _ in shapes[:-1]) == len(beyond)
     assert shapes[-1] == (len(order), 5)
     anew = Scorer(ModelDecoder(loaded.model), pad=0).logits(asked, completions)
     torch.testing.assert_close(found, anew, rtol=1e-4, atol=2e-4)
+
+
+def one_by_one(loaded: LoadedModel, prompts: list[tuple[int, ...]], completions: Completions) -> torch.Tensor:
+    """The logits where every answer reads its own prompt, alone."""
+    whole = Scorer(ModelDecoder(loaded.model), pad=0)
+    return torch.cat([whole.logits([p], part_of(completions, slice(i, i + 1))) for i, p in enumerate(prompts)])
+
+
+@pytest.mark.parametrize("kept", [0, 2], ids=["none kept", "two kept"])
+def test_a_prompt_is_read_once_for_all_its_answers(
+    loaded: LoadedModel, decoder: FlatDecoder, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [PROMPTS[i] for i in (3, 3, 0, 3, 2, 0, 2, 2)]
+    completions = answers(decoder, asked)
+    some = Scorer(decoder, pad=0, frozen_prompts=PROMPTS[:kept])
+    some.logits(PROMPTS, answers(decoder, PROMPTS))
+    ran = watched(decoder, monkeypatch)
+    found = some.logits(asked, completions)
+    assert ran() == [(2 if kept else 3, 5), (8, 5)]
+    torch.testing.assert_close(found, one_by_one(loaded, asked, completions), rtol=1e-4, atol=2e-4)
+
+
+def test_so_does_a_models_own_forward(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [PROMPTS[i] for i in (3, 0, 0, 3, 1)]
+    completions = answers(PackedDecoder(loaded.model), asked)
+    decoder = ModelDecoder(loaded.model)
+    ran = watched(decoder, monkeypatch, "_run")
+    found = Scorer(decoder, pad=0).logits(asked, completions)
+    assert ran() == [(3, 5), (5, 5)]
+    torch.testing.assert_close(found, one_by_one(loaded, asked, completions), rtol=1e-4, atol=2e-4)
 
 
 def test_prompts_are_read_ahead_a_few_at_a_time_where_they_are_large(

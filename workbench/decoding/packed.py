@@ -200,27 +200,37 @@ class FlatDecoder:
         )
 
     def join_prefixes(
-        self, prefixes: Sequence[Tensor], room: int, fresh: tuple[Tensor, Tensor] | None = None
+        self,
+        prefixes: Sequence[Tensor],
+        room: int,
+        fresh: tuple[Tensor, Tensor] | None = None,
+        again: Sequence[int] = (),
     ) -> KeyValues:
-        """A cache whose rows hold these prefixes, padded on the left, with room for as many more tokens.
+        """A cache whose rows hold prompts, padded on the left, with room for as many more tokens.
 
         Args:
-            prefixes: as `KeyValues.prefix` copied them.
+            prefixes: of the last rows, as `KeyValues.prefix` copied them.
             fresh: ids and mask [F, P] of prompts that are read now, straight into the first F rows.
+            again: which of the fresh prompts each of the next rows holds, too; they are copied, not read.
         """
         ids, mask = fresh or (self.embedding.new_zeros((0, 0), dtype=torch.long),) * 2
         first, lengths = len(ids), [prefix.shape[3] for prefix in prefixes]
-        longest = max(ids.shape[1], *lengths)
-        cache = self.allocate(first + len(prefixes), longest + room)
+        longest = max([ids.shape[1], *lengths])
+        cache = self.allocate(first + len(again) + len(prefixes), longest + room)
         if first:
             left = (longest - ids.shape[1], 0)
             self.forward_hidden(F.pad(ids, left), F.pad(mask, left), cache.front(first))
-        for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True), first):
+        for row, source in enumerate(again, first):
+            for buffer in (*cache.keys, *cache.values):
+                buffer[row, :, :longest] = buffer[source, :, :longest]
+            cache.blocked[row] = cache.blocked[source]
+        for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True), first + len(again)):
             for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
                 keys[row, :, longest - length : longest] = prefix[layer, 0]
                 values[row, :, longest - length : longest] = prefix[layer, 1]
             cache.blocked[row, : longest - length] = True
-        cache.next_position = torch.cat([mask.sum(1), torch.tensor(lengths, device=mask.device)])
+        read = mask.sum(1)
+        cache.next_position = torch.cat([read, read[list(again)], torch.tensor(lengths, device=mask.device).long()])
         cache.length = longest
         return cache
 

@@ -65,9 +65,7 @@ class Scorer:
         """
         steps = completions.ids.shape[1]
         device = completions.ids.device
-        # Rows whose prompt has yet to be read come first: those rows of the cache are one block.
-        order = sorted(range(len(prompts)), key=lambda row: prompts[row][:-1] in self._group_of)
-        cache = self._read([prompts[row][:-1] for row in order], steps, device)
+        cache, order = self._read([prompt[:-1] for prompt in prompts], steps, device)
         last = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
         # The token before each scored one: the prompt's last, then the completion without its last.
         inputs = torch.cat([last, completions.ids[:, :-1]], 1)
@@ -77,25 +75,37 @@ class Scorer:
         there = torch.tensor(order, device=device)
         return Predictions(run(inputs[there], None, cache, keep=steps)[there.argsort()], self._head)
 
-    def _read(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
-        """A cache that holds these prompts, with room for more tokens; those that are not kept come first."""
+    def _read(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> tuple[Any, list[int]]:
+        """A cache that holds these prompts, with room for more tokens; and which of them each of its rows holds.
+
+        A prompt that several answers share is read once.
+        """
         decoder = self._decoder
-        fresh = [prompt for prompt in prompts if prompt not in self._group_of]
-        if not isinstance(decoder, FlatDecoder) or len(fresh) == len(prompts):
-            return self._run(prompts, room, device)
-        for prompt in prompts[len(fresh) :]:
-            if prompt not in self._kept:
-                group = self._group_of[prompt]
+        kept = [row for row, prompt in enumerate(prompts) if prompt in self._group_of]
+        fresh: dict[tuple[int, ...], list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            if prompt not in self._group_of:
+                fresh.setdefault(prompt, []).append(row)
+        place = [i for i, rows in enumerate(fresh.values()) for _ in rows[1:]]
+        order = [rows[0] for rows in fresh.values()] + [row for rows in fresh.values() for row in rows[1:]] + kept
+        if not isinstance(decoder, FlatDecoder):
+            cache = self._run(list(fresh), room, device)
+            index = torch.tensor([*range(len(fresh)), *place], device=device)
+            return (cache.rows(index) if place else cache), order
+        for row in kept:
+            if prompts[row] not in self._kept:
+                group = self._group_of[prompts[row]]
                 cache = self._run(group, 0, device)
-                for row, member in enumerate(group):
-                    self._kept[member] = cache.prefix(row, len(member))
-        kept = [self._kept[prompt] for prompt in prompts[len(fresh) :]]
-        return decoder.join_prefixes(kept, room, pad_left(fresh, self._pad, device) if fresh else None)
+                for member, prompt in enumerate(group):
+                    self._kept[prompt] = cache.prefix(member, len(prompt))
+        prefixes = [self._kept[prompts[row]] for row in kept]
+        read = pad_left(list(fresh), self._pad, device) if fresh else None
+        return decoder.join_prefixes(prefixes, room, read, place), order
 
     def _run(self, prompts: list[tuple[int, ...]], room: int, device: torch.device) -> Any:
         ids, mask = pad_left(prompts, self._pad, device)
         cache = self._decoder.allocate(len(prompts), ids.shape[1] + room)
-        self._decoder.forward(ids, mask, cache)
+        self._decoder.forward_hidden(ids, mask, cache)
         return cache
 
 
