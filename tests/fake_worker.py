@@ -64,7 +64,6 @@ class Fake:
         self.guard({"id": -1, "do": "load", "model": self.first})
         while (command := self.long.get()) is not None:
             self.guard(command)
-            self.busy.release()
 
     def read(self) -> None:
         for line in sys.stdin.buffer:
@@ -102,27 +101,29 @@ class Fake:
 
     def guard(self, command: dict[str, Any]) -> None:
         """Perform one command, whatever comes of it."""
-        long = command["do"] in LONG
         error = None
         try:
             arguments = {k: v for k, v in command.items() if k not in ("id", "do")}
             result = getattr(self, "do_" + command["do"])(command["id"], **arguments)
         except WorkbenchError as failure:
             error = str(failure) if command["id"] < 0 else None
-            self.finish(long, error)
+            self.finish(command, error)
             if command["id"] >= 0:
                 self.fail(command, failure.problem, failure.advice, isinstance(failure, InputError))
             return
         except Exception as failure:
-            self.finish(long, None)
+            self.finish(command, None)
             self.fail(command, f"{type(failure).__name__}: {failure}", "Report this.")
             return
-        self.finish(long, error)
+        self.finish(command, error)
         if command["id"] >= 0:
             self.say(id=command["id"], reply="done", result=result)
 
-    def finish(self, long: bool, error: str | None) -> None:
-        if long:
+    def finish(self, command: dict[str, Any], error: str | None) -> None:
+        """Before it is answered: who has the answer may send the next one at once."""
+        if command["do"] in LONG:
+            if command["id"] >= 0:  # the first model was asked for by nobody
+                self.busy.release()
             self.become("idle", error=error)
 
     def do_load(self, _: int, model: str, revision: str | None = None, precision: str = "auto") -> dict[str, Any]:
