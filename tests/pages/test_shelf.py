@@ -217,6 +217,11 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
     second = Visit.tab_of(visit.context, served.address)
     second.tab("Compare")
     second.says(".compare-turns", "3 plus 4 is 7.")
+    for tab in (visit, second):
+        tab.says("#answer-base", "The capital of France is Paris.")
+        tab.says("#answer-student", "Student at step 2")
+    visit.press("Token map: student's answer")
+    expect(visit.at("#compare-more .tk").first).to_be_attached(timeout=WAIT)
     second.press("Start over")
     expect(second.page.get_by_text("There is one conversation for all three.")).to_be_visible(timeout=WAIT)
     expect(visit.at(".compare-turns")).to_have_count(0, timeout=WAIT)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from workbench.app.answered import Answered, keep
 from workbench.app.desk import Desk
 from workbench.app.questions import (
     ROLES,
@@ -54,6 +55,7 @@ class Form:
         run, step: whose student is asked, empty and 0 for none and the latest.
         beside: the step of a second student, 0 for none.
         turns: the conversation before the question.
+        by: the page that asks.
     """
 
     text: str
@@ -68,6 +70,7 @@ class Form:
     seed: int | None = 0
     longest: int | None = None
     turns: Sequence[dict[str, str]] = ()
+    by: str = ""
 
     def sampling(self) -> Sampling:
         """How the answers are drawn. Raises InputError on a number that cannot be."""
@@ -154,6 +157,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     second = None
     if question.run and form.beside:
         second = desk.worker.call("ask", **at_step(question, form.beside).arguments(sampling, ["student"]))
+    keep(desk.drafts, question, filled, form.beside, form.by, first, second)
     loading = desk.worker.status.state == "loading"
     blank = {f"{role}_prompt": "" for role in (*ROLES, "earlier")}
     yield Shown(
@@ -162,9 +166,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
         **blank,
         earlier=_answer("earlier", Answers(), form.beside),
         earlier_column=gr.update(visible=second is not None),
-        demonstration=question.shown,
-        filled=filled,
-        note=note_on(question.shown, form.run, filled == (question.text, question.shown)),
+        **_teacher_field(question, filled),
         question=question.text if empty else SAME,
     )
     answers = Answers()
@@ -185,6 +187,33 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
             return
         prompt = earlier.prompts.get("student", "")
         yield Shown(earlier=_answer("earlier", earlier, form.beside), earlier_prompt=prompt)
+
+
+def again(last: Answered, typed: str) -> Shown:
+    """What was asked before, as it was shown.
+
+    Args:
+        typed: what stands in the question's field; what the teacher is shown belongs to that.
+    """
+    question, roles = last.question, tuple(role for role in ROLES if role in last.answers.texts)
+    whose = f" of run {question.run}" if question.run else ""
+    said = f"The last answers{whose}, to \N{LEFT DOUBLE QUOTATION MARK}{cut(question.text, 200)}"
+    return Shown(
+        notice=line(f"{said}\N{RIGHT DOUBLE QUOTATION MARK}."),
+        **columns(question, last.answers, roles),
+        earlier=_answer("earlier", last.earlier, last.beside),
+        **{f"{role}_prompt": last.answers.prompts.get(role, "") for role in ROLES},
+        earlier_prompt=last.earlier.prompts.get("student", ""),
+        earlier_column=gr.update(visible=bool(last.beside)),
+        **(_teacher_field(question, last.filled) if typed.strip() == question.text else {}),
+        asked=Asked(question, {role: last.answers.texts[role] for role in roles}),
+    )
+
+
+def _teacher_field(question: Question, filled: Filled) -> dict[str, Any]:
+    """The field with what the teacher is shown, and what is said about it."""
+    note = note_on(question.shown, question.run or "", filled == (question.text, question.shown))
+    return {"demonstration": question.shown, "filled": filled, "note": note}
 
 
 def _or_without(desk: Desk, name: str) -> str:

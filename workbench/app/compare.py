@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import asking, code, conversing, held_out
-from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, note_on
+from workbench.app import answered, asking, code, conversing, held_out
+from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, Shown, note_on
 from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
@@ -77,7 +79,21 @@ def build(desk: Desk, shared: Shared) -> None:
     code.button(partial(show_code, desk), [run, question, demonstration, step, temperature, seed])
 
     filled, asked, turns = gr.State(("", "")), gr.State(None), gr.State([])
-    fields = [question, demonstration, filled, run, step, beside, temperature, top_p, top_k, seed, longest, turns]
+    fields = [
+        shared.cursor,
+        question,
+        demonstration,
+        filled,
+        run,
+        step,
+        beside,
+        temperature,
+        top_p,
+        top_k,
+        seed,
+        longest,
+        turns,
+    ]
     columns = (*ROLES, "earlier")
     outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
     outputs += [earlier, demonstration, filled, note, asked, question]
@@ -94,6 +110,8 @@ def build(desk: Desk, shared: Shared) -> None:
     run.input(partial(choose, desk), [shared.cursor, run], of_run, **QUIET)
     gr.on([step.input, beside.input], choose_steps, [shared.cursor, run, step, beside], None, **QUIET)
     shared.remember(question, "compare.question")
+    shared.on_load(partial(last_answers, desk), outputs)
+    shared.on_tick(partial(poll_answers, desk), outputs, tab="compare")
     shared.on_load(partial(restore, desk), [run, *of_run, pocket])
     shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
     shared.on_load(partial(conversing.restore, desk), [turns, said, going_on])
@@ -103,13 +121,36 @@ def build(desk: Desk, shared: Shared) -> None:
 
 
 def with_form(ask: Callable[[Desk, Form], Iterator[Any]], desk: Desk) -> Callable[..., Iterator[Any]]:
-    """A handler that takes the page's fields, for a function that takes them as one value."""
+    """A handler that takes the session's cursor and the page's fields, for a function that takes one value."""
 
-    def handler(*values: Any) -> Iterator[Any]:
+    def handler(cursor: Cursor, *values: Any) -> Iterator[Any]:
+        # In place, as the polls write: from now on these are the page's own answers.
+        by = cursor.setdefault(_BY, secrets.token_hex(8))
         # A generator function itself: Gradio streams nothing else.
-        yield from ask(desk, Form(*values))
+        yield from ask(desk, replace(Form(*values), by=by))
 
     return handler
+
+
+def last_answers(desk: Desk) -> Shown:
+    """What was asked before the page was opened, and its answers."""
+    last = answered.kept(desk.drafts)
+    return Shown() if last is None else asking.again(last, desk.drafts.typed("compare.question"))
+
+
+def poll_answers(desk: Desk, cursor: Cursor) -> Shown:
+    """The answers of another tab, for a page that has asked nothing itself; its own, should it have missed them."""
+    mark = answered.mark(desk.drafts)
+    if cursor.get("compare.answers", "") == mark:
+        return Shown()
+    cursor["compare.answers"] = mark
+    last = answered.kept(desk.drafts)
+    if last is None or cursor.get(_BY, last.by) != last.by:
+        return Shown()
+    # What is being written here stays.
+    return asking.again(last, desk.drafts.typed("compare.question"))._replace(
+        demonstration=SAME, filled=SAME, note=SAME, **({"notice": SAME} if _BY in cursor else {})
+    )
 
 
 def pocket_examples() -> tuple[gr.Dataset, gr.Dataset]:
@@ -178,7 +219,7 @@ def choose_steps(cursor: Cursor, run: str, step: int, beside: int) -> None:
     cursor[_STEPS] = run, step, beside
 
 
-_NONE, _STEPS = "chosen.compare.none", "chosen.compare.steps"
+_NONE, _STEPS, _BY = "chosen.compare.none", "chosen.compare.steps", "chosen.compare.by"
 
 
 def restore(desk: Desk, cursor: Cursor | None = None) -> list[Any]:
