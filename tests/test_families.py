@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tests.families import FAMILIES
 from workbench.decoding import ModelDecoder, PackedDecoder
@@ -14,7 +17,7 @@ from workbench.sampling import Choice, pad_left, sample
 from workbench.settings import DivergenceSettings, LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import sdft
 from workbench.training.batches import make_prompts
-from workbench.training.student import completion_logits, model_logits
+from workbench.training.student import completion_logits, model_hidden, model_logits
 
 pytestmark = pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
 
@@ -133,3 +136,36 @@ def test_gradients_are_those_of_the_models_own_forward(roles: Roles, rows: list[
     for mine, reference in zip(*found, strict=True):
         assert float(reference.abs().max()) > 0
         torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_a_prompt_is_read_once_for_all_its_answers_with_the_same_gradients(
+    roles: Roles, rows: list[Demonstration]
+) -> None:
+    loaded = roles.loaded
+    assert roles.head is not None
+    tokens = make_prompts(loaded.tokenizer, SETTINGS).tokenise_all(rows[:2], loaded.longest, LONGEST)
+    prompts = [tokens[0].student, tokens[1].teacher]
+    answers = sample(
+        roles.student_decoder, prompts, end=frozenset(), pad=loaded.pad, longest=LONGEST, rollouts=3, seed=2
+    )
+    parameters = list(roles.adapter.values())
+    read: list[int] = []
+    layer = [m for m in roles.student.modules() if isinstance(m, GradientCheckpointingLayer)][-1]  # after any pictures'
+    hook = layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0][..., 0].numel()))
+    found = []
+    for logits in (
+        model_logits(roles.student, answers),
+        roles.head(model_hidden(roles.student, answers)),
+        model_logits(roles.student, replace(answers, rollouts=1)),
+    ):
+        loss = (logits.log_softmax(-1)[..., 7] * answers.mask).sum()
+        found.append((logits.detach(), torch.autograd.grad(loss, parameters)))
+    hook.remove()
+    wide, last = answers.prompt_ids.shape[1] - 1, 6 * LONGEST
+    assert read == [2 * wide, last, 2 * wide, last, 6 * wide + last]
+    reference, expected = found.pop()
+    scale = max(float(g.abs().max()) for g in expected)
+    for logits, gradients in found:
+        torch.testing.assert_close(logits, reference, rtol=1e-4, atol=2e-4)
+        for mine, other in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5 * scale)

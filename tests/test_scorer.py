@@ -119,7 +119,7 @@ def test_so_does_a_models_own_forward(loaded: LoadedModel, monkeypatch: pytest.M
     asked = [PROMPTS[i] for i in (3, 0, 0, 3, 1)]
     completions = answers(PackedDecoder(loaded.model), asked)
     decoder = ModelDecoder(loaded.model)
-    ran = watched(decoder, monkeypatch, "_run")
+    ran = watched(decoder, monkeypatch, "_call")
     found = Scorer(decoder, pad=0).logits(asked, completions)
     assert ran() == [(3, 5), (5, 5)]
     torch.testing.assert_close(found, one_by_one(loaded, asked, completions), rtol=1e-4, atol=2e-4)

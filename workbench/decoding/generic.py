@@ -57,16 +57,24 @@ class ModelDecoder:
     @torch.no_grad()
     def forward(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
         """Logits [B, keep, V] of the last `keep` of the new tokens `ids` [B, T]; see `Decoder`."""
-        logits: Tensor = self._run(self._model, ids, mask, cache, logits_to_keep=keep).logits
-        return logits
+        return self.run(ids, mask, cache, keep)
 
     @torch.no_grad()
     def forward_hidden(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
         """The same before the head: hidden states [B, keep, D]."""
-        hidden: Tensor = self._run(self._inner.base_model, ids, mask, cache).last_hidden_state
+        return self.run_hidden(ids, mask, cache, keep)
+
+    def run(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
+        """`forward` with gradients, through what the cache holds too."""
+        logits: Tensor = self._call(self._model, ids, mask, cache, logits_to_keep=keep).logits
+        return logits
+
+    def run_hidden(self, ids: Tensor, mask: Tensor | None, cache: ModelCache, keep: int = 1) -> Tensor:
+        """`forward_hidden` with gradients, through what the cache holds too."""
+        hidden: Tensor = self._call(self._inner.base_model, ids, mask, cache).last_hidden_state
         return hidden[:, -keep:]
 
-    def _run(self, model: Any, ids: Tensor, mask: Tensor | None, cache: ModelCache, **more: int) -> Any:
+    def _call(self, model: Any, ids: Tensor, mask: Tensor | None, cache: ModelCache, **more: int) -> Any:
         new = torch.ones_like(ids) if mask is None else mask.long()
         cache.mask = torch.cat([cache.mask, new], 1)
         positions = (cache.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]

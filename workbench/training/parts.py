@@ -61,9 +61,14 @@ def rollouts(
 
 def part_of(completions: Completions, part: slice) -> Completions:
     """Some of the answers with their prompts, without the columns that only others needed."""
-    count, shared = len(completions.ids), completions.rollouts
+    count, each = len(completions.ids), completions.rollouts
     if part.start == 0 and part.stop >= count:
         return completions
+    start, stop = part.start, min(part.stop, count)
+    if each % (stop - start) == start % (stop - start) == 0:
+        shared = stop - start  # some answers of one prompt
+    else:
+        shared = each if start % each == stop % each == 0 else 1
     prompt_mask, mask = completions.prompt_mask[part], completions.mask[part]
     width, length = int(prompt_mask.sum(1).max()), max(1, int(mask.sum(1).max()))
     left = prompt_mask.shape[1] - width
@@ -72,7 +77,7 @@ def part_of(completions: Completions, part: slice) -> Completions:
         prompt_mask[:, left:],
         completions.ids[part, :length],
         mask[:, :length],
-        shared if part.start % shared == part.stop % shared == 0 else 1,
+        shared,
     )
 
 
