@@ -156,7 +156,7 @@ def predictions() -> list[dict[str, Any]]:
     )
     tried = []
     for micro, kept in ((8, True), (4, True), (2, True), (1, True), (8, False), (4, False), (2, False), (1, False)):
-        work = Execution(micro_batch=micro, checkpointing=not kept)
+        work = Execution(micro_batch=micro, checkpointing=not kept, prefix_bytes=0)
         needed = estimate(shape, "4-bit", settings, question=256, shown=512, work=work, pack=False).teaching / 1e9
         tried.append({"micro_batch": micro, "checkpointing": not kept, "needs_gb": round(needed, 2)})
     found = []

@@ -18,9 +18,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import workbench.roles as roles_module
-from workbench import Demonstration, LoadedModel, load, make_roles
+from workbench import Demonstration, LoadedModel, chunked, load, make_roles
 from workbench.allocations import peak_of
-from workbench.decoding import ModelDecoder
+from workbench.decoding import LiveDecoder
 from workbench.execution import Execution
 from workbench.memory import PROGRAM, estimate, gigabytes, read_shape
 from workbench.runs.session import versions
@@ -28,20 +28,24 @@ from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Set
 from workbench.training import TrainingState, sdft
 from workbench.training.batches import make_plan
 
-CASES: dict[str, tuple[int, int, int, str, Execution]] = {
-    "8 answers of 64 tokens": (8, 64, 192, "fp32", Execution()),
-    "8 answers, 2 at a time in a pass": (8, 64, 192, "fp32", Execution(micro_batch=2)),
-    "8 answers, checkpointed": (8, 64, 192, "fp32", Execution(checkpointing=True)),
-    "16 answers, all of them sampled 4 at a time": (16, 32, 192, "fp32", Execution(micro_batch=4, at_once=4)),
-    "4 answers of 160 tokens": (4, 160, 192, "fp32", Execution()),
-    "8 answers in bf16": (8, 64, 192, "bf16", Execution()),
-    "wider, 4 answers": (4, 64, 512, "fp32", Execution()),
+# Answers, rollouts of a prompt, tokens of an answer, hidden size.
+CASES: dict[str, tuple[int, int, int, int, str, Execution]] = {
+    "8 answers of 64 tokens": (8, 1, 64, 192, "fp32", Execution()),
+    "8 answers, 2 at a time in a pass": (8, 1, 64, 192, "fp32", Execution(micro_batch=2)),
+    "8 answers, checkpointed": (8, 1, 64, 192, "fp32", Execution(checkpointing=True)),
+    "16 answers, all of them sampled 4 at a time": (16, 1, 32, 192, "fp32", Execution(micro_batch=4, at_once=4)),
+    "4 answers of 160 tokens": (4, 1, 160, 192, "fp32", Execution()),
+    "8 answers in bf16": (8, 1, 64, 192, "bf16", Execution()),
+    "8 answers of 1 prompt": (8, 8, 64, 192, "fp32", Execution()),
+    "8 answers of 2 prompts, 2 at a time in a pass": (8, 4, 64, 192, "fp32", Execution(micro_batch=2)),
+    "8 answers of 1 prompt in bf16": (8, 8, 64, 192, "bf16", Execution()),
+    "wider, 4 answers": (4, 1, 64, 512, "fp32", Execution()),
 }
 
 
 def measure(name: str) -> dict[str, Any]:
     """One case: what a step took at its highest moment, and what the estimate says."""
-    answers, longest, hidden, dtype, work = CASES[name]
+    answers, rollouts, longest, hidden, dtype, work = CASES[name]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -62,9 +66,10 @@ def measure(name: str) -> dict[str, Any]:
     settings = Settings(
         lora=LoraSettings(),
         optim=OptimSettings(steps=1, batch=answers),
-        rollout=RolloutSettings(max_new_tokens=longest),
+        rollout=RolloutSettings(rollouts=rollouts, max_new_tokens=longest),
     )
-    roles_module.decoder_for = ModelDecoder  # type: ignore[assignment]
+    chunked._at_once = len  # as on a card; on a processor a few logits at a time are compared, in the cache
+    roles_module.decoder_for = LiveDecoder  # type: ignore[assignment]
     roles = make_roles(loaded, settings.lora)
     assert roles.head is not None
     shown_text = "The sum of both numbers is " + "7 " * 40
@@ -77,7 +82,14 @@ def measure(name: str) -> dict[str, Any]:
     standing = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in roles.student.parameters()}
     peak = took + sum(standing.values())
     said = estimate(
-        read_shape(config.to_dict()), dtype, settings, question=question, shown=shown, work=work, pack=False
+        read_shape(config.to_dict()),
+        dtype,
+        settings,
+        question=question,
+        shown=shown,
+        rows=len(rows),
+        work=work,
+        pack=False,
     )
     predicted = said.teaching - PROGRAM
     return {

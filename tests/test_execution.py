@@ -90,6 +90,27 @@ def test_a_step_in_parts_is_the_same_step(
     assert len(event.samples[0].choices) == len(event.samples[0].tokens)
 
 
+@pytest.mark.parametrize(("prefix_bytes", "read"), [(0, [4, 4, 4]), (10**9, [12, 0, 0])])
+def test_prompts_are_kept_from_step_to_step_as_the_execution_says(
+    prefix_bytes: int, read: list[int], tiny_model: LoadedModel, rows: list[Demonstration]
+) -> None:
+    settings = replace(BASIC, optim=replace(BASIC.optim, steps=3, batch=4))
+    roles = roles_of(tiny_model, settings)
+    counts: list[int] = []
+    run = roles.base_decoder.forward_hidden
+
+    def noting(ids: torch.Tensor, mask: torch.Tensor | None, *rest: Any, **more: Any) -> torch.Tensor:
+        counts.append(0 if mask is None else len(ids))  # what is scored has no mask
+        return run(ids, mask, *rest, **more)
+
+    roles.base_decoder.forward_hidden = noting  # type: ignore[method-assign]
+    found = []
+    for _ in sdft(roles, rows, settings, execution=Execution(prefix_bytes=prefix_bytes)):
+        found.append(sum(counts))
+        counts.clear()
+    assert found == read
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_sft_in_parts_is_the_same_step(packed: bool, tiny_model: LoadedModel, rows: list[Demonstration]) -> None:
     whole, expected = gradient(roles_of(tiny_model, packed=packed), sft, rows, BASIC, Execution())

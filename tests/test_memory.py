@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from tests import tiny
 from workbench import memory
 from workbench.errors import InputError
-from workbench.memory import Machine, estimate, gigabytes, kept_per_token, largest_batch, read_shape
+from workbench.memory import Machine, copied_per_token, estimate, gigabytes, kept_per_token, largest_batch, read_shape
 from workbench.models import parameters
 from workbench.pocket import WEIGHTS
 from workbench.sampling import Completions
@@ -58,13 +59,8 @@ def test_a_known_model_comes_out_as_published() -> None:
     assert weights == pytest.approx(1.87e9 + 0.78e9, rel=0.02)
 
 
-@pytest.mark.parametrize(("dtype", "wide"), [(torch.float32, 4.0), (torch.bfloat16, 2.0)])
-@pytest.mark.parametrize("changes", [{}, {"hidden_size": 128}, {"intermediate_size": 256}, {"num_key_value_heads": 4}])
-def test_activations_are_what_autograd_keeps(dtype: torch.dtype, wide: float, changes: dict[str, Any]) -> None:
-    rows, prompt, answer = 4, 20, 12
-    model = tiny.model(**changes).to(dtype).requires_grad_(False)
-    shape = read_shape(model.config.to_dict())
-    student = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
+def kept_by(run: Callable[[], Any], student: Any) -> int:
+    """Bytes that autograd keeps for the backward pass, the weights left out."""
     weights = {p.untyped_storage().data_ptr() for p in student.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -74,13 +70,31 @@ def test_activations_are_what_autograd_keeps(dtype: torch.dtype, wide: float, ch
             kept[storage.data_ptr()] = storage
         return tensor
 
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _ = run()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize(("dtype", "wide"), [(torch.float32, 4.0), (torch.bfloat16, 2.0)])
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 128}, {"intermediate_size": 256}, {"num_key_value_heads": 4}])
+def test_activations_are_what_autograd_keeps(dtype: torch.dtype, wide: float, changes: dict[str, Any]) -> None:
+    rows, prompt, answer = 4, 20, 12
+    model = tiny.model(**changes).to(dtype).requires_grad_(False)
+    shape = read_shape(model.config.to_dict())
+    student = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")).eval()
+
     def ones(length: int) -> torch.Tensor:
         return torch.ones(rows, length, dtype=torch.long)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _ = model_logits(student, Completions(ones(prompt), ones(prompt), ones(answer), ones(answer)))
-    found = sum(storage.nbytes() for storage in kept.values()) / (rows * (prompt + answer - 1) * shape.layers)
-    assert kept_per_token(shape, wide, 16) == pytest.approx(found, rel=0.08)
+    alone = Completions(ones(prompt), ones(prompt), ones(answer), ones(answer))
+    found = kept_by(lambda: model_logits(student, alone), student)
+    of_a_token = kept_per_token(shape, wide, 16)
+    assert of_a_token * rows * (prompt + answer - 1) * shape.layers == pytest.approx(found, rel=0.08)
+    # One prompt for all: its tokens are kept once, and their keys and values once more for each answer.
+    shared = kept_by(lambda: model_logits(student, replace(alone, rollouts=rows)), student)
+    copies = rows * prompt * copied_per_token(shape, wide)
+    assert (of_a_token * (prompt + rows * answer) + copies) * shape.layers == pytest.approx(shared, rel=0.08)
+    assert shared < 0.8 * found
 
 
 def test_every_part_is_in_the_sum() -> None:

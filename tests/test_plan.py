@@ -21,7 +21,7 @@ from workbench.models import LoadedModel
 from workbench.planning import KNOWN, SPARE, fit, refusal
 from workbench.runs import Run
 from workbench.runs import session as session_module
-from workbench.settings import Settings
+from workbench.settings import Settings, TeacherSettings
 from workbench.training import recovery
 
 NAME = "Qwen/Qwen3-4B-Instruct-2507"
@@ -48,10 +48,27 @@ def test_more_memory_is_never_slower() -> None:
     assert [w[0] for w in work] == sorted((w[0] for w in work), reverse=True)
 
 
+def test_the_teachers_prompts_are_kept_in_half_of_what_is_left_over() -> None:
+    """On a 4B model a token takes 147 kB: 100 prompts of 256 tokens are 3.8 GB."""
+    found = {gb: fit(SHAPE, "4-bit", Settings(), gb * 1e9) for gb in (6, 8, 24, 48)}
+    kept = {}
+    for gb, plan in found.items():
+        assert plan is not None
+        kept[gb] = {part.name: part.size for part in plan.need.parts}.get("Teacher's prompts", 0.0)
+        bare = estimate(SHAPE, "4-bit", Settings(), work=replace(plan.work, prefix_bytes=0)).teaching
+        half = ((1 - SPARE) * gb * 1e9 - bare) / 2
+        assert 0 <= half - plan.work.prefix_bytes < 1e8
+        assert kept[gb] == min(plan.work.prefix_bytes, 100 * 256 * 147_456)
+    assert kept[48] == 100 * 256 * 147_456
+    moving = replace(Settings(), teacher=TeacherSettings(teacher="ema"))
+    plan = fit(SHAPE, "4-bit", moving, 48e9)
+    assert plan is not None and "Teacher's prompts" not in [part.name for part in plan.need.parts]
+
+
 def test_what_does_not_fit_is_refused_with_its_arithmetic() -> None:
     assert fit(SHAPE, "bf16", Settings(), 8e9) is None
     said = refusal(SHAPE, "bf16", Settings(), 8e9)
-    least = estimate(SHAPE, "bf16", Settings(), work=Execution(1, 1, True)).teaching
+    least = estimate(SHAPE, "bf16", Settings(), work=Execution(1, 1, True, prefix_bytes=0)).teaching
     assert f"needs {least / 1e9:.1f} GB" in said.problem and "weights 8.0 GB" in said.problem
     assert "4-bit" in said.advice
 
@@ -92,16 +109,19 @@ def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monke
     def has(room: float, gpu: bool) -> None:
         monkeypatch.setattr(session_module, "machine", lambda: Machine("it", room, room, gpu))
 
-    has(1e12, True)
-    assert session_module.planned(tiny_model, settings) == Execution()
-    needs = estimate(read_shape(tiny_model.model.config.to_dict()), "fp32", settings).teaching
+    shape = read_shape(tiny_model.model.config.to_dict())
+    needs = estimate(shape, "fp32", settings, work=Execution(prefix_bytes=0)).teaching
+    has((needs + 4.3e9) / (1 - SPARE), True)
+    assert session_module.planned(tiny_model, settings) == Execution(prefix_bytes=2_100_000_000)
+    has(1.01 * needs / (1 - SPARE), True)
+    assert session_module.planned(tiny_model, settings) == Execution(prefix_bytes=0)
     has(0.97 * needs, True)
-    assert session_module.planned(tiny_model, settings) != Execution()
+    assert session_module.planned(tiny_model, settings).micro_batch == settings.optim.batch // 2
     has(1e6, True)
     with pytest.raises(InputError, match="does not fit"):
         session_module.planned(tiny_model, settings)
     has(1e6, False)
-    assert session_module.planned(tiny_model, settings) == Execution(1, 1, True)
+    assert session_module.planned(tiny_model, settings) == Execution(1, 1, True, prefix_bytes=0)
 
 
 def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(
@@ -128,7 +148,7 @@ def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(
     )  # fmt: skip
     assert status == 0 and found["run"].endswith("few")
     run = Run(tmp_path / "runs" / "few")
-    assert run.config["execution"] == {"micro_batch": 4, "at_once": 0, "checkpointing": False}
+    assert run.config["execution"] == Execution(micro_batch=4).to_dict()
     steps = [event for event in run.log.read() if isinstance(event, Step)]
     assert [s.smaller for s in steps if s.smaller] == [{"micro_batch": 2, "at_once": 0}]
     assert "Memory ran out in step 2" in said and "2 learned from at a time" in said

@@ -15,17 +15,20 @@ from workbench.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """How many answers of a step are worked on at a time.
+    """How many answers of a step are worked on at a time, and what is kept from one step to the next.
 
     Attributes:
         micro_batch: answers in one pass of teacher and student (0: all of the step's).
         at_once: answers that are sampled together (0: all of the step's).
         checkpointing: compute each layer's activations again in the backward pass instead of keeping them.
+        prefix_bytes: most bytes of keys and values of prompts that are read once in a run instead of once a step,
+            as a teacher's can be that does not change.
     """
 
     micro_batch: int = 0
     at_once: int = 0
     checkpointing: bool = False
+    prefix_bytes: int = 512_000_000
 
     def __post_init__(self) -> None:
         for name in ("micro_batch", "at_once"):

@@ -42,6 +42,9 @@ PROGRAM = 700_000_000
 PACKED_UP_TO = 1_000_000_000
 """Llama-style models of up to so many bytes are copied, once for the base and once for the student, to run faster."""
 
+ROWS = 100
+"""Rows to teach where nobody has said how many."""
+
 _PACKED_FAMILIES = ("qwen2", "qwen3", "llama")
 _UNGATED = ("gpt2", "opt", "gpt_neox", "gptj", "phi", "bloom", "falcon", "starcoder2")
 
@@ -170,6 +173,7 @@ def estimate(
     *,
     question: int = 64,
     shown: int = 256,
+    rows: int = ROWS,
     work: Execution = Execution(),
     pack: bool = True,
 ) -> Estimate:
@@ -178,6 +182,7 @@ def estimate(
     Args:
         dtype: one of `BYTES`.
         question, shown: tokens of a usual question, and of the same with its demonstration.
+        rows: to teach.
         work: how many answers are worked on at a time.
         pack: whether small models are copied to run faster.
     """
@@ -192,14 +197,20 @@ def estimate(
     per_token = shape.layers * 2 * shape.keys * wide
     passing = wide * (3 * shape.inner * shape.used + 4 * shape.hidden)  # of a token in one layer, without gradients
     drawn = at_once * shape.vocabulary * SAMPLING_BYTES
-    sampling = at_once * (question + longest) * per_token + max(drawn, at_once * question * passing)
-    teaching = micro * ((shown + longest) * per_token + shown * passing)
-    # Over packed weights a prompt is read once for all of its answers.
-    prompts = max(1, micro // settings.rollout.rollouts) if packed and merged else micro
+    # A prompt is read once for all of its answers in a pass; where activations are computed again, not by the student.
+    each = settings.rollout.rollouts
+    asked = max(1, micro // each) if each % micro == 0 or micro % each == 0 else micro
+    sampling = at_once * (question + longest) * per_token + max(drawn, max(1, at_once // each) * question * passing)
+    teaching = micro * (shown + longest) * per_token + asked * shown * passing
+    stays = settings.teacher.teacher in ("base", "original")
+    prefixes = min(work.prefix_bytes, rows * shown * per_token) if stays else 0.0
+    prompts = micro if work.checkpointing else asked
     read = prompts * question + micro * longest
     whole = kept_per_token(shape, wide, rank)
-    each = wide * shape.hidden if work.checkpointing else whole
-    activations = read * (shape.layers * each + (whole if work.checkpointing else 0.0))
+    kept = wide * shape.hidden if work.checkpointing else whole
+    activations = read * (shape.layers * kept + (whole if work.checkpointing else 0.0))
+    if prompts < micro and not (packed and merged):
+        activations += micro * question * shape.layers * copied_per_token(shape, wide)
     chunk = min(micro * longest, max(1.0, CHUNK_BYTES // (MOST_VECTORS * 4 * shape.vocabulary)))
     vectors = LOSS_VECTORS[settings.divergence.divergence] + (0.0 if wide == 4 else 0.5)
     loss = vectors * 4 * shape.vocabulary * chunk + 3 * micro * longest * shape.hidden * wide
@@ -213,6 +224,12 @@ def estimate(
             f"{count(adapter)} weights x 4 bytes (fp32) x 4: the weights, their gradients, AdamW's two averages",
         ),
         Part(
+            "Teacher's prompts",
+            prefixes,
+            f"keys and values of {rows} prompts x {shown} tokens, {per_token / 1000:,.0f} kB a token, as many as fit "
+            f"into {gigabytes(work.prefix_bytes)}: kept from step to step, since this teacher does not change",
+        ),
+        Part(
             "Cache of keys and values",
             max(sampling, teaching),
             f"{at_once} answers x ({question} + {longest}) tokens while sampling ({gigabytes(sampling)}), or "
@@ -222,7 +239,7 @@ def estimate(
         Part(
             "Activations",
             activations,
-            f"{read:,} tokens x {shape.layers} layers x {each / 1000:,.0f} kB, kept for the gradients"
+            f"{read:,} tokens x {shape.layers} layers x {kept / 1000:,.0f} kB, kept for the gradients"
             + (f"; one layer at a time {whole / 1000:,.0f} kB, computed again" if work.checkpointing else ""),
         ),
         Part(
@@ -236,7 +253,7 @@ def estimate(
     return Estimate(
         tuple(p for p in parts if p.size > 0),
         fixed + 3 * (shown + longest) * per_token,
-        fixed + 16.0 * adapter + max(sampling, teaching, activations + loss),
+        fixed + 16.0 * adapter + prefixes + max(sampling, teaching, activations + loss),
     )
 
 
@@ -251,6 +268,15 @@ def kept_per_token(shape: Shape, wide: float, rank: int) -> float:
     return 28 * shape.hidden + 10 * inner + 12.5 * shape.queries + 8 * shape.keys + 28 * rank
 
 
+def copied_per_token(shape: Shape, wide: float) -> float:
+    """Bytes that one layer keeps of one token of a prompt for each of the answers that share it.
+
+    Its keys and values joined with the answer's, and these again for every query head: PyTorch's attention over a
+    mask takes no groups.
+    """
+    return 2 * wide * (shape.keys + (shape.queries if shape.queries > shape.keys else 0))
+
+
 def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float) -> int:
     """The most answers a step (a power of two) that fit into `room` bytes; 0 if not even one does."""
     from dataclasses import replace
@@ -259,7 +285,7 @@ def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float) -> 
     for batch in (2**n for n in range(9)):
         rollouts = replace(settings.rollout, rollouts=1)
         tried = replace(settings, optim=replace(settings.optim, batch=batch), rollout=rollouts)
-        if estimate(shape, dtype, tried).teaching <= room:
+        if estimate(shape, dtype, tried, work=Execution(prefix_bytes=0)).teaching <= room:
             best = batch
     return best
 

@@ -5,11 +5,11 @@ Arithmetic on the config alone (`memory.py`); nothing is loaded, torch is not ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.errors import InputError
 from workbench.execution import Execution
-from workbench.memory import Estimate, Shape, estimate, gigabytes
+from workbench.memory import ROWS, Estimate, Shape, estimate, gigabytes
 from workbench.settings import Settings
 
 KNOWN = {
@@ -31,6 +31,9 @@ KNOWN = {
 SPARE = 0.05
 """Share of the memory that is left alone: what the allocator cannot use, and what else the card shows."""
 
+ROUND = 100_000_000
+"""Bytes that kept prompts are given a whole number of, so that one run's plan is the next one's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -42,23 +45,30 @@ class Fit:
 
 
 def fit(
-    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
+    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256, rows: int = ROWS
 ) -> Fit | None:
     """The fastest way to take these steps within `room` bytes; None if there is none.
 
     All answers at once is fastest. Then fewer at a time, down to a quarter, before activations are computed again,
-    which takes a third more computing; then fewer still. Sampling is cut apart from that: as many as fit.
+    which takes a third more computing; then fewer still. Sampling is cut apart from that: as many as fit. Of what is
+    left half may keep the prompts of a teacher that does not change; the other half is for questions in between.
     """
+
+    def needed(work: Execution) -> Estimate:
+        return estimate(shape, dtype, settings, question=question, shown=shown, rows=rows, work=work)
+
+    usable = (1 - SPARE) * room
     batch = settings.optim.batch
     sizes = [max(1, batch >> n) for n in range(batch.bit_length())]
     few = [s for s in sizes if 4 * s >= batch]
     for checkpointing, tried in ((False, few), (True, sizes)):
         for micro in tried:
             for at_once in sizes:
-                work = Execution(0 if micro == batch else micro, 0 if at_once == batch else at_once, checkpointing)
-                need = estimate(shape, dtype, settings, question=question, shown=shown, work=work)
-                if need.teaching <= (1 - SPARE) * room:
-                    return Fit(work, need, room)
+                work = Execution(0 if micro == batch else micro, 0 if at_once == batch else at_once, checkpointing, 0)
+                left = usable - needed(work).teaching
+                if left >= 0:
+                    work = replace(work, prefix_bytes=int(left / 2 // ROUND * ROUND))
+                    return Fit(work, needed(work), room)
     return None
 
 
@@ -66,7 +76,7 @@ def refusal(
     shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
 ) -> InputError:
     """Why nothing fits, with the arithmetic of the least that would be needed."""
-    least = Execution(micro_batch=1, at_once=1, checkpointing=True)
+    least = Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
     need = estimate(shape, dtype, settings, question=question, shown=shown, work=least)
     lines = "; ".join(f"{part.name.lower()} {gigabytes(part.size)}" for part in need.parts)
     less = "" if dtype == "4-bit" else "in 4-bit its weights take about a quarter of bf16; "

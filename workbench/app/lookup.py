@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from workbench import hub
 from workbench.errors import InputError
+from workbench.execution import Execution
 from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, largest_batch, read_shape
 from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
@@ -123,7 +124,7 @@ class Verdict:
 def verdict(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Verdict:
     """Hold what a model needs against what the machine has."""
     dtype = machine.auto if precision == "auto" else precision
-    need = estimate(shape, dtype, settings)
+    need = needs(shape, dtype, settings, machine)
     has = f"{machine.name} has {gigabytes(machine.free)} free of {gigabytes(machine.total)}"
     batch = settings.optim.batch
     teaching = f"Teaching with {batch} answers a step needs about {gigabytes(need.teaching)}"
@@ -164,8 +165,9 @@ def _smaller(dtype: str) -> str:
 
 
 def needs(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Estimate:
-    """The estimate in the precision that will be used here."""
-    return estimate(shape, machine.auto if precision == "auto" else precision, settings)
+    """The estimate in the precision that will be used here, without what is kept only where there is room."""
+    dtype = machine.auto if precision == "auto" else precision
+    return estimate(shape, dtype, settings, work=Execution(prefix_bytes=0))
 
 
 def about(found: Found) -> str:

@@ -127,7 +127,7 @@ def planned(loaded: LoadedModel, settings: Settings) -> Execution:
         return found.work
     if has.gpu or free is not None:
         raise refusal(shape, dtype, settings, room)
-    return Execution(micro_batch=1, at_once=1, checkpointing=True)
+    return Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
 
 
 def versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.decoding import Decoder, FlatDecoder, Head, Predictions
+from workbench.execution import Execution
 from workbench.sampling import Completions, pad_left
 
 # Prompts that are read together, and their keys and values: few, so that this is not a run's highest moment.
@@ -40,7 +41,7 @@ class Scorer:
         pad: int,
         frozen_prompts: Sequence[tuple[int, ...]] = (),
         head: Head | None = None,
-        budget: int = 512_000_000,
+        budget: int = Execution().prefix_bytes,
     ) -> None:
         self._decoder = decoder
         self._pad = pad

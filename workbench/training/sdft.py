@@ -79,12 +79,14 @@ def _steps(
     of_base = [row.teacher for row in plan.keep]
     if settings.divergence.anchor:
         of_base += [row.student for row in plan.teaching]
+    budget = work.prefix_bytes
     if roles.teacher_decoder(kind) is roles.base_decoder:
-        teacher = base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_teacher + of_base)
+        prompts = of_teacher + of_base
+        teacher = base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=prompts, budget=budget)
     else:
-        base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_base)
+        base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_base, budget=budget)
         decoder, head = roles.teacher_decoder(kind), roles.teacher_head(kind)
-        teacher = Scorer(decoder, pad=pad, head=head, frozen_prompts=of_teacher)
+        teacher = Scorer(decoder, pad=pad, head=head, frozen_prompts=of_teacher, budget=budget)
 
     def step(now: Attempt) -> Step:
         state.clear()
