@@ -106,7 +106,8 @@ class Fake:
             arguments = {k: v for k, v in command.items() if k not in ("id", "do")}
             result = getattr(self, "do_" + command["do"])(command["id"], **arguments)
         except WorkbenchError as failure:
-            error = str(failure) if command["id"] < 0 else None
+            asked_for = isinstance(failure, Halted) and self.model is not None
+            error = str(failure) if command["do"] == "load" and not asked_for else None
             self.finish(command, error)
             if command["id"] >= 0:
                 self.fail(command, failure.problem, failure.advice, isinstance(failure, InputError))

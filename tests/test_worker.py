@@ -315,6 +315,16 @@ def test_what_is_wrong_is_said_and_the_worker_lives_on(
     assert inside.do("ask", messages=QUESTION)["answers"]["base"][0]["tokens"] > 0
 
 
+def test_a_model_that_could_not_be_loaded_is_no_news_once_another_one_has_answered(inside: Inside) -> None:
+    inside.do("render", row={"prompt": "x"})  # the first model is there
+    with pytest.raises(InputError):
+        inside.do("load", model="/no/such/folder")
+    inside.do("render", row={"prompt": "x"})  # a page looks by itself
+    assert "There is no folder" in inside.status[-1]["error"]
+    inside.do("ask", messages=QUESTION)
+    assert inside.status[-1]["error"] is None
+
+
 def test_what_nobody_foresaw_is_said_too(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("of a kind")

@@ -20,7 +20,9 @@ def sentence(desk: Desk) -> str:
     status = desk.worker.status
     name = status.model or "the model"
     if status.error:
-        return f"{status.error} {status.phase}.".replace("\n", " ") if status.phase else status.error.replace("\n", " ")
+        here = status.alive and status.state == "idle" and status.model is not None
+        after = f"{status.phase}." if status.phase else f"The model {name} is in memory." if here else ""
+        return f"{status.error} {after}".strip().replace("\n", " ")
     if not status.alive or status.state == "loading":
         return f"{status.phase or 'Loading the model'}. You can prepare your examples meanwhile."
     if status.state == "teaching":

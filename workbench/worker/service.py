@@ -294,6 +294,9 @@ class Service:
             except Exception as error:
                 self._fail(command, _in_words(error))
             else:
+                if command["do"] == "ask":
+                    # There is a model that answers: which one could not be loaded is no news any more.
+                    self._become(error=None)
                 self._say(command["id"], {"reply": "done", "result": result})
             finally:
                 self._asking = False

@@ -1,0 +1,41 @@
+"""The status line: what is wrong is said together with what there is to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.test_app_compare import FAKE
+from workbench.app import status
+from workbench.app.desk import Desk
+from workbench.errors import InputError
+from workbench.worker import Worker
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    worker = Worker(tmp_path, command=FAKE)
+    worker.start()
+    worker.wait(lambda now: now.state == "idle", 30)
+    yield Desk.at(tmp_path, worker)
+    worker.close()
+
+
+def test_a_model_that_could_not_be_loaded_is_said_beside_the_one_that_is_there(desk: Desk) -> None:
+    with pytest.raises(InputError):
+        desk.worker.call("load", model="missing").result(30)
+    said = "There is no model missing. Check the name. The model pocket is in memory."
+    assert status.sentence(desk) == said
+    assert "status-error" in status.status_html(desk)
+    desk.worker.call("load", model="other").result(30)
+    assert status.sentence(desk) == "Ready. The model other is in memory."
+
+
+def test_where_no_model_is_there_none_is_said_to_be(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, "missing", FAKE)
+    worker.start()
+    worker.wait(lambda now: now.state == "idle", 30)
+    assert status.sentence(Desk.at(tmp_path, worker)) == "There is no model missing. Check the name."
+    worker.close()
