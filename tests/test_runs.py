@@ -6,11 +6,13 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 import workbench.runs.checkpoints as checkpoints
+import workbench.runs.folder as folder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.events import Evaluated, Measure, RunEnded, Saved, Step
@@ -52,6 +54,26 @@ def test_a_second_process_is_kept_out(tiny_folder: Path, rows: list[Demonstratio
         next(Session(run).teach())
     events.close()
     assert not run.is_busy and run.summary()["state"] == "stopped"
+
+
+def test_who_only_looks_keeps_nobody_out(
+    tiny_folder: Path, rows: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, tiny_folder, rows)
+    with (run.path / "lock").open("a") as looking:
+        assert folder.take(looking, shared=True)
+        assert not run.is_busy, "two pages look at once"
+        tries = []
+
+        def take(handle: IO[str], shared: bool = False) -> bool:
+            tries.append(real(handle, shared))
+            looking.close()  # it is done
+            return tries[-1]
+
+        real = folder.take
+        monkeypatch.setattr(folder, "take", take)
+        with run.locked():
+            assert tries == [False, True]
 
 
 def test_closing_a_session_at_any_event_loses_nothing(

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from workbench.runs.log import EventLog
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 SPLITS = ("teaching", "held-out", "keep")
+_LOOK = 0.25
+"""Seconds in which whoever only looks whether a run is being taught is surely done."""
 
 
 def default_runs() -> Path:
@@ -132,7 +135,7 @@ class Run:
         with clear_disk_errors(self.path):
             handle = (self.path / "lock").open("a")
         with handle:
-            if not take(handle):
+            if not _take_patiently(handle):
                 raise RunError(f"Run {self.name} is being taught by another process.", "Wait for it, or stop it first.")
             yield
 
@@ -141,7 +144,7 @@ class Run:
         """Whether a process is teaching this run now."""
         try:
             with (self.path / "lock").open("a") as handle:
-                return not take(handle)
+                return not take(handle, shared=True)
         except OSError:
             return False
 
@@ -271,14 +274,28 @@ def free_name(runs: Path, stem: str) -> str:
     return name
 
 
-def take(handle: IO[str]) -> bool:
-    """Take the advisory lock of an open file, if it is free."""
+def take(handle: IO[str], shared: bool = False) -> bool:
+    """Take the advisory lock of an open file, if it is free.
+
+    Args:
+        shared: only to look whether it is: several may look at once.
+    """
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
+    return True
+
+
+def _take_patiently(handle: IO[str]) -> bool:
+    """The same, though somebody may be looking just now, who is done at once."""
+    end = time.monotonic() + _LOOK
+    while not take(handle):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
     return True
 
 
