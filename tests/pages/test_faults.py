@@ -151,12 +151,16 @@ def test_a_page_is_ready_when_what_is_loaded_has_arrived(browser: Browser, serve
         with page.expect_response(polls, timeout=WAIT):
             pass
     expect(page.locator("#status")).not_to_contain_text("Ready.")
-    takes_clicks = "getComputedStyle(document.querySelector('#pages')).pointerEvents"
-    assert page.evaluate(takes_clicks) == "none", "what a click brings now is overwritten"
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached = page.evaluate("document.activeElement.closest('#pages')?.outerHTML.length ?? 0")
+        assert not reached, "what a key brings now is overwritten"
+    use = page.get_by_role("button", name="Use this set")
+    expect(use).to_have_count(0)  # nor is it there for a pointer, or for who has the page read out
     route, answer = held[0]
     route.fulfill(response=answer)
     expect(page.locator("#status")).to_contain_text("Ready.", timeout=WAIT)
-    assert page.evaluate(takes_clicks) == "auto"
+    expect(use).to_be_visible()
     expect(page.locator("#examples-table")).to_contain_text("Zorbic", timeout=WAIT)
     page.unroute_all(behavior="wait")
     page.context.close()

@@ -66,8 +66,8 @@ button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: a
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
 .status-line { margin: 0; padding: .5rem .8rem; border-left: 4px solid var(--neutral-400);
   background: var(--background-fill-secondary); color: var(--body-text-color); overflow-wrap: anywhere; }
-/* What a click brings before the page has been told how things stand would be overwritten by what it is told then. */
-.gradio-container:has(.status-opening) #pages { pointer-events: none; }
+/* What a click or a key brings before the page was told how things stand is overwritten by what it is told then. */
+.gradio-container:has(.status-opening) #pages { visibility: hidden; }
 .status-ready { border-color: #15803d; }
 .status-busy { border-color: #1d4ed8; }
 .status-error { border-color: #b91c1c; font-weight: 600; }
