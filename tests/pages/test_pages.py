@@ -109,6 +109,20 @@ def test_the_first_two_clicks_by_keyboard_alone(visit: Visit) -> None:
     visit.says("#verdict", "Good to teach.")
 
 
+def test_a_row_that_was_mended_is_as_low_as_the_others(visit: Visit) -> None:
+    visit.type("Paste examples", "prompt,demonstration\nOne?,It is 1.\nTwo?,\nThree?,It is 3.")
+    visit.press("Use what I pasted")
+    visit.says("#examples-table", "The answer of the example is blank.")
+    cell = visit.at("#examples-table .virtual-row").nth(1).locator(".body-cell").nth(3)
+    cell.dblclick()
+    cell.locator("textarea").fill("It is 2.")
+    visit.page.keyboard.press("Enter")
+    visit.says("#examples-said", "1 row changed.")
+    expect(visit.at("#examples-table")).not_to_contain_text("blank", timeout=WAIT)
+    heights = "[...document.querySelectorAll('#examples-table .virtual-row')].map(row => row.offsetHeight)"
+    assert visit.becomes(f"new Set({heights}).size", 1) == 1, visit.page.evaluate(heights)
+
+
 def test_no_serious_finding_of_axe_on_any_tab(visit: Visit) -> None:
     visit.use_set()
     found = {}

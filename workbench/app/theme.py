@@ -116,6 +116,8 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 .gradio-container .header-table :is(th, td):last-child { width: auto !important; max-width: none !important; }
 .gradio-container .header-table td:last-child > * { width: 0; overflow: hidden; }
 .gradio-container .virtual-row > .body-cell:last-child { flex-grow: 1 !important; }
+/* A cell that was edited keeps the height that its row had before, though what was wrong there is said no more. */
+.gradio-container .cell-selected > .cell-wrap[style*="height"]:not(:has(textarea)) { height: auto !important; }
 /* Gradio puts a dot after the last link, too; on a phone it is all that is left. */
 .gradio-container footer .divider { display: none; }
 @media (prefers-reduced-motion: reduce) {
