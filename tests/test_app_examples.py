@@ -73,7 +73,8 @@ def test_pasted_rows_are_in_the_table_with_their_columns(desk: Desk) -> None:
     made = examples.use_text(desk, PASTED, False)
     assert [line[2] for line in made[1]["data"]] == ["What is one?", "What is two?", "What is three?"]
     shown, notes, *lists = examples.columns(desk)
-    assert shown["visible"] and "no answer column" in notes
+    assert shown["visible"] and "answer" not in notes, "that there are none is said once, where the rows are counted"
+    assert "1 is kept back for the test, without a right answer to look for, so skill cannot be measured" in made[2]
     assert [choice["value"] for choice in lists] == ["prompt", "demonstration", "(guess)", "(guess)"]
 
 

@@ -23,40 +23,40 @@ TEXTS = {
     "json": (
         '{"prompt": "A?", "demonstration": "a"}\n{"prompt": "B?", "demonstration": "b"\n'
         '{"prompt": "C?", "demonstration": "c"}\n{"prompt": "D?", "demonstration": "d"}\n["E?"]\n',
-        {2: "Line 2 of the text is not JSON: Expecting ',' delimiter .character 38.", 5: "Line 5 .* but a list"},
+        {2: "The line is not JSON: Expecting ',' delimiter .character 38.", 5: "The line .* but a list"},
     ),
     "words above json": (
         "Here they are:\n" + "".join(f'{{"prompt": "{asked}", "demonstration": "x"}}\n' for asked in GOOD),
-        {1: "Line 1 of the text is not JSON"},
+        {1: "The line is not JSON"},
     ),
     "a list": (
         '[{"prompt": "A?", "demonstration": "a"}, 7, {"prompt": "C?", "demonstration": "c"}, '
         '{"prompt": "D?", "demonstration": "d"}]',
-        {2: "Row 2 of the text is not an object but a number"},
+        {2: "The line is not an object but a number"},
     ),
-    "arrows": ("A? => a\n\nB? b\nC? => c\nD? => d\n", {2: "Line 3 of the text has no =>"}),
-    "words above arrows": ("Here, they are\nA? => a\nC? => c\nD? => d", {1: "Line 1 of the text has no =>"}),
+    "arrows": ("A? => a\n\nB? b\nC? => c\nD? => d\n", {2: "The line has no =>"}),
+    "words above arrows": ("Here, they are\nA? => a\nC? => c\nD? => d", {1: "The line has no =>"}),
     "commas": (
         'prompt,demonstration\nA?,a\nB, or b?,b\n"C?",c\n"E?,e\nD?,d\nF?\n"G"?,g\n',
         {
-            2: "Row 3 of the text has 3 cells; the header has 2",
-            4: "Row 5 of the text cannot be read",
-            6: "Row 7 of the text has 1 cell; the header has 2",
-            7: "Row 8 of the text cannot be read",
+            2: "The line has 3 cells; the header has 2",
+            4: "The line cannot be read",
+            6: "The line has 1 cell; the header has 2",
+            7: "The line cannot be read",
         },
     ),
-    "a sheet": ("A?\ta\nB?\nC?\tc\nD?\td\n", {2: "Line 2 of the text has 1 cell, not two"}),
+    "a sheet": ("A?\ta\nB?\nC?\tc\nD?\td\n", {2: "The line has 1 cell, not two"}),
     "a sheet with a header": (
         "prompt\tdemonstration\nA?\ta\nB?\tb\tb\nC?\tc\nD?\td\n",
-        {2: "Row 3 of the text has 3 cells; the header has 2"},
+        {2: "The line has 3 cells; the header has 2"},
     ),
     "markdown": (
         "|prompt|demonstration|\n|---|---|\n|A?|a|\n|B?|b|b|\n|C?|c|\n|D?|d|\n",
-        {2: "Line 4 of the text has 3 cells; the header has 2"},
+        {2: "The line has 3 cells; the header has 2"},
     ),
     "turns": (
         "Q: A?\nA: a\nQ: B?\nQ: C?\nA: c\nA: and\nmore\nQ: D?\nA: d\n",
-        {2: "Column 'demonstration' is missing", 4: "Line 6 of the text is an answer to no question"},
+        {2: "Column 'demonstration' is missing", 4: "The line is an answer to no question"},
     ),
 }
 
@@ -131,7 +131,7 @@ def test_a_line_is_mended_by_its_parts(desk: Desk) -> None:
     number, *form = examples.pick(desk, 2)
     assert form == ["B, or b?,It is b,b", "", "", ""]
     examples.save(desk, number, 1, False, form[0], "It is b", "", "")
-    assert desk.drafts.problems[1].startswith("Row 3 of the text has 4 cells"), "the answer stands in the question yet"
+    assert desk.drafts.problems[1].startswith("The line has 4 cells"), "the answer stands in the question yet"
     examples.save(desk, number, 1, False, "B, or b?", "It is b", "b", "")
     assert desk.drafts.rows[1] == {"prompt": "B, or b?", "demonstration": "It is b", "answer": "b"}
     assert not desk.drafts.problems

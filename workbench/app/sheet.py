@@ -131,7 +131,7 @@ def summary(desk: Desk) -> str:
     scored = sum(row.answer is not None for row in parts.held_out)
     test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
     if not scored:
-        test = ", without a right answer to look for"
+        test = ", without a right answer to look for, so skill cannot be measured"
     kept = f" {len(drafts.keep)} questions are to keep their answers." if drafts.keep else ""
     return note(
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "

@@ -95,14 +95,15 @@ def mended(values: dict[str, Any]) -> dict[str, Any]:
 
 def _interpret(table: Table, columns: Columns) -> LenientReading:
     chosen, notes = choose(table, columns, _NEED)
-    numbered: dict[int, dict[str, Any]] = {line.number: _unread(line, table.unit, chosen) for line in table.unread}
+    numbered: dict[int, dict[str, Any]] = {line.number: _unread(line, chosen) for line in table.unread}
     good: list[Demonstration] = []
     for number, cells in zip(table.numbers, table.rows, strict=True):
         numbered[number], row = _values(cells, chosen)
         if row is not None:
             good.append(row)
     rows = [row for _, row in sorted(numbered.items())]
-    if good:
+    # That there are no answers at all is said of the rows as they stand, not of how they were read.
+    if good and "answer" in chosen:
         notes += _about_answers(table, chosen, good)
     return LenientReading(tuple(rows), chosen, tuple(table.columns), (*table.notes, *notes))
 
@@ -117,9 +118,10 @@ def _values(cells: dict[str, Any], chosen: dict[str, str]) -> tuple[dict[str, An
     return row.to_dict(), row
 
 
-def _unread(line: Unread, unit: str, chosen: dict[str, str]) -> dict[str, Any]:
+def _unread(line: Unread, chosen: dict[str, str]) -> dict[str, Any]:
     """A line that is no row, as one that says so; what it holds all the same is judged as any row's cells are."""
     if line.cells is not None:
         return line.cells
-    said = f"{unit.capitalize()} {line.number} of the text {line.problem}. {_MEND}"
+    # Without its number in the text: a person reads this beside the row's number in the table, which is another one.
+    said = f"The line {line.problem}. {_MEND}"
     return {"prompt": line.text, _UNREAD: {"problem": said, "columns": chosen}}
