@@ -349,4 +349,6 @@ def test_lenient_reading_gives_the_same_rows_as_strict_reading() -> None:
     for sample in samples.SAMPLES:
         strict = read(samples.path(sample.name))
         lenient = read_leniently(samples.path(sample.name), Columns())
-        assert tuple(map(row_from, lenient.rows)) == strict.rows and lenient.notes == strict.notes
+        assert tuple(map(row_from, lenient.rows)) == strict.rows
+        # That nothing can be scored is said on the page where the rows are counted.
+        assert lenient.notes == tuple(note for note in strict.notes if "no answer column" not in note)
