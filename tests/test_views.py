@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -243,7 +244,21 @@ def test_overlay_tells_runs_apart_without_colour() -> None:
     assert "Skill, one" in made.words and "Skill of empty was not measured." in made.words
     assert len(html) < 20_000
     lines = [a["class"] for tag, a in made.elements if tag == "polyline"]
-    assert lines[:2] == ["wb-l wb-c1", "wb-l wb-c2 wb-dash"]
+    assert lines[:3] == ["wb-l wb-c1 wb-under", "wb-l wb-border", "wb-l wb-c2 wb-dash"]
+
+
+def test_curves_that_lie_on_each_other_are_both_seen() -> None:
+    html = curves.overlay({"one": a_run(200), "two": a_run(200)})
+    drawn = [(a["class"], a["points"]) for tag, a in harmless(html).elements if tag == "polyline"]
+    under, border, over = drawn[:3]
+    assert under[1] == border[1] == over[1]
+    assert [name.split()[-1] for name, _ in drawn[:3]] == ["wb-under", "wb-border", "wb-dash"]
+    widths = [
+        re.findall(rf"\.wb-l\.{name}{{[^}}]*stroke-width:([\d.]+)", css.CSS) for name in ("wb-under", "wb-border")
+    ]
+    usual = re.findall(r"\.wb-l{[^}]*stroke-width:([\d.]+)", css.CSS)
+    below, between, above = (float(found[0]) for found in (*widths, usual))
+    assert below > between + 2 > above + 4, "each leaves some of the one below it to be seen"
 
 
 # Columns and words

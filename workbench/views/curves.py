@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from workbench.events import Evaluated, Event, RunStarted, Step
 from workbench.views.meters import before
@@ -82,8 +82,10 @@ def overlay(runs: Mapping[str, Sequence[Event]], at_most: int = 150) -> str:
         for number, (name, events) in enumerate(list(runs.items())[:4]):
             points = _shares(events, at_most)[place]
             shown = clip(name, 60)
-            lines.append(Line(f"{title}, {shown}", points, number + 1, number % 2 == 1, len(points) <= 25))
+            layer: Literal["under", "over"] = "over" if number % 2 else "under"
+            lines.append(Line(f"{title}, {shown}", points, number + 1, layer == "over", len(points) <= 25, layer))
             told.append(_told(f"{title} of {shown}", points) if points else f"{title} of {shown} was not measured.")
+        lines.sort(key=lambda line: line.layer, reverse=True)  # what is under is drawn first
         pictures.append(chart(lines, right, 1.0, _SHARES, " ".join(told)))
     return f'<div class="wb-pair">{"".join(pictures)}</div>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from workbench.views.text import escape
 
@@ -20,6 +21,8 @@ class Line:
         colour: 1 to 4.
         dashed: so that two curves differ without their colour, too.
         dots: a dot at each point, where these are few.
+        layer: of two curves that may lie on each other, `under` is broad and `over` narrow with a clear border: both
+            are seen, also without their colours.
     """
 
     name: str
@@ -27,6 +30,12 @@ class Line:
     colour: int = 1
     dashed: bool = False
     dots: bool = False
+    layer: Literal["", "under", "over"] = ""
+
+    @property
+    def style(self) -> str:
+        """The classes of the curve."""
+        return f"wb-l wb-c{self.colour}" + (" wb-dash" if self.dashed else "") + (" wb-under" * (self.layer == "under"))
 
 
 def chart(
@@ -74,11 +83,15 @@ def _line(line: Line, right: float, top: float) -> str:
     ]
     if not places:
         return ""
-    style = f"wb-l wb-c{line.colour}" + (" wb-dash" if line.dashed else "")
-    drawn = f'<polyline class="{style}" points="{" ".join(places)}"/>'
+    points = " ".join(places)
+    drawn = f'<polyline class="{line.style}" points="{points}"/>'
+    if line.layer == "over":
+        drawn = f'<polyline class="wb-l wb-border" points="{points}"/>{drawn}'
     if line.dots or len(places) == 1:
         # Lines without length and with round ends: they stay round however the drawing is stretched.
-        drawn += f'<path class="wb-dots wb-c{line.colour}" d="{"".join(f"M{p}h0" for p in places)}"/>'
+        dots = "".join(f"M{p}h0" for p in places)
+        under = " wb-under" if line.layer == "under" else ""
+        drawn += f'<path class="wb-dots{under} wb-c{line.colour}" d="{dots}"/>'
     return drawn
 
 
@@ -87,8 +100,7 @@ def _rule(y: float) -> str:
 
 
 def _key(line: Line) -> str:
-    style = f"wb-l wb-c{line.colour}" + (" wb-dash" if line.dashed else "")
     return (
-        f'<span><svg viewBox="0 0 32 10" aria-hidden="true"><path class="{style}" d="M2 5H30"/></svg>'
+        f'<span><svg viewBox="0 0 32 10" aria-hidden="true"><path class="{line.style}" d="M2 5H30"/></svg>'
         f"{escape(line.name)}</span>"
     )
