@@ -201,6 +201,7 @@ def test_settings_are_used_again(desk: Desk) -> None:
     # What the run had by default, and the draft had not.
     assert "temperature" not in desk.drafts.settings.get("rollout", {})
     assert desk.drafts.choices.evaluate_every == 5
+    assert shelving.settings_said(desk, "two") == "The settings of two are on the Teach page now."
     shelving.teach_further(desk, "two")
     assert desk.drafts.choices.on == "two"
     (desk.run("one").adapter / "adapter_config.json").unlink()

@@ -68,7 +68,7 @@ def build(desk: Desk, shared: Shared) -> None:
     shared.on_tick(partial(poll, desk), parts, tab="runs")
     shared.on_load(lambda: [shown_note(desk, desk.drafts.run)], [text])
 
-    def act(function: Callable[..., str], inputs: list[Any], done: str) -> dict[str, Any]:
+    def act(function: Callable[..., str], inputs: list[Any], done: str | Callable[[str], str]) -> dict[str, Any]:
         return {
             "fn": partial(press, desk, function, done),
             "inputs": [shared.cursor, *inputs],
@@ -82,7 +82,7 @@ def build(desk: Desk, shared: Shared) -> None:
     further.click(**act(_further, [run], "The next teaching goes on from {}.")).success(
         partial(_tab_if_done, "teach"), said, shared.tabs, **QUIET
     )
-    same.click(**act(_same, [run], "The settings of {} are on the Teach page now."))
+    same.click(**act(_same, [run], partial(shelving.settings_said, desk)))
     rename.click(**act(shelving.rename, [run, name], "It is called {} now.")).success(
         lambda said: gr.skip() if _failed(said) else "", said, name, **QUIET
     )
@@ -110,11 +110,18 @@ def choose(field: str, cursor: Cursor, name: str | None) -> Cursor:
     return cursor
 
 
-def press(desk: Desk, function: Callable[..., str], done: str, cursor: Cursor, *values: Any) -> list[Any]:
-    """Do something with a run; says what was done or what is wrong, and shows the list as it is then."""
+def press(
+    desk: Desk, function: Callable[..., str], done: str | Callable[[str], str], cursor: Cursor, *values: Any
+) -> list[Any]:
+    """Do something with a run; says what was done or what is wrong, and shows the list as it is then.
+
+    Args:
+        function: does it, and gives the run's name.
+        done: what to say of that run, with a place for its name or as a function of it.
+    """
     try:
         made = function(desk, *values)
-        said = note(done.format(made))
+        said = note(done.format(made) if isinstance(done, str) else done(made))
         # The run in view needs no choice, and the next one to come into view takes its place.
         choose("run", cursor, None if made == desk.drafts.run else made)
     except (WorkbenchError, TimeoutError) as error:

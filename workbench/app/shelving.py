@@ -192,6 +192,16 @@ def duplicate(desk: Desk, name: str | None) -> None:
     desk.drafts.choose(method=method if method in ("sdft", "sft") else "sdft", **kept)
 
 
+def settings_said(desk: Desk, name: str) -> str:
+    """What `duplicate` has put on the Teach page, in a sentence."""
+    if _config(named(desk, name)).get("method") in ("sdft", "sft"):
+        return f"The settings of {name} are on the Teach page now."
+    return (
+        f"{name} was imported as an adapter, and how it was taught is not known: only its LoRA settings are its own. "
+        "Everything else on the Teach page is as usual for the model now."
+    )
+
+
 def teach_further(desk: Desk, name: str | None) -> None:
     """Have the next teaching begin with what this run has learned."""
     run = named(desk, name)

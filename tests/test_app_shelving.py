@@ -1,0 +1,26 @@
+"""What is done with a run on the page Runs where not everything about it is known."""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from pathlib import Path
+
+from tests.test_app_runs import a_zip, desk  # noqa: F401
+from tests.waiting import until
+from workbench.app import runs, shelving
+from workbench.app.desk import Desk
+
+
+def test_the_settings_of_an_adapter_from_elsewhere_are_said_to_be_unknown(
+    desk: Desk,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    until(lambda: desk.worker.status.state == "idle")
+    adapter = a_zip(
+        tmp_path / "theirs.zip",
+        {"adapter_config.json": "{}", "adapter_model.safetensors": struct.pack("<Q", 2) + b"{}"},
+    )
+    assert "theirs was imported" in runs.press_import(desk, str(adapter), {})[0]
+    said, *_ = runs.press(desk, runs._same, partial(shelving.settings_said, desk), {}, "theirs")
+    assert "how it was taught is not known" in said
