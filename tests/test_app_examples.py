@@ -311,11 +311,21 @@ def test_without_a_worker_it_says_so(desk: Desk) -> None:
 def test_ask_fix_keep(working: Desk) -> None:
     came = list(fixing.ask(working, " What is red? "))
     assert came[-1][0] == "I do not know: What is red?" and len(came) > 1
-    assert "row 1" in fixing.keep_example(working, "What is red?", "It is mipa.", "mipa")
+    assert "row 1" in fixing.keep_example(working, "What is red?", "It is mipa.", "mipa")[0]
     assert working.drafts.rows == ({"prompt": "What is red?", "demonstration": "It is mipa.", "answer": "mipa"},)
-    assert "note-wrong" in fixing.keep_example(working, "What is red?", " ", "")
+    refused, *table = fixing.keep_example(working, "What is red?", " ", "")
+    assert "note-wrong" in refused and table == [gr.skip()] * sheet.VIEW
     assert "This question fails" in list(fixing.ask(working, "boom"))[-1][1]
     assert fixing.keep_as_is(working, "What is 3 plus 4?")[1] == "What is 3 plus 4?"
+
+
+def test_what_was_kept_or_added_is_on_the_page_that_is_shown(desk: Desk) -> None:
+    examples.use_sample(desk, "zorbic")
+    for act in (fixing.keep_example, examples.add):
+        made = act(desk, f"{act.__name__}?", "So.", *[""] * (1 if act is fixing.keep_example else 2))
+        number, _, question, *_ = made[1]["data"][-1]
+        assert (number, question) == (len(desk.drafts.rows), desk.drafts.rows[-1]["prompt"])
+        assert made[3]["value"] == 5 and made[6]["value"] is False, "all rows are shown, and the box says so"
 
 
 def test_the_questions_to_keep_are_edited_as_lines(desk: Desk) -> None:

@@ -260,7 +260,7 @@ def build(desk: Desk, shared: Shared) -> None:
     _wire_rows(desk, held)
     _wire_form(desk, held, form)
 
-    fixing.build(desk, shared, form.number, partial(sheet.view, desk), held.shown)
+    fixing.build(desk, shared, form.number, held.shown)
     onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
     onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **PRIVATE)
     code.button(partial(code.examples, desk))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from workbench.app import rows, sheet
 from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
-from workbench.app.rows import in_words
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip, plain
 
@@ -30,7 +30,7 @@ def prompts(desk: Desk, number: Any) -> list[str]:
         return ["", "", note(_NONE, "info")]
     place = int(number) - 1
     if place in desk.drafts.problems:
-        return ["", "", note(f"Row {place + 1} is wrong: {in_words(desk.drafts.problems[place])}", "wrong")]
+        return ["", "", note(f"Row {place + 1} is wrong: {rows.in_words(desk.drafts.problems[place])}", "wrong")]
     template = desk.drafts.settings.get("teacher", {}).get("template", "")
     try:
         made = desk.worker.call("render", row=dict(row), template=template).result(_PATIENCE)
@@ -67,18 +67,19 @@ def ask(desk: Desk, question: str) -> Iterator[list[str]]:
     ]
 
 
-def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> str:
-    """The corrected answer becomes an example."""
+def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> list[Any]:
+    """The corrected answer becomes an example; the table then shows the page that it is on."""
     if not (question or "").strip() or not (corrected or "").strip():
-        return note("A question and a corrected answer are needed.", "wrong")
+        return [note("A question and a corrected answer are needed.", "wrong"), *[gr.skip()] * sheet.VIEW]
     row = {"prompt": question.strip(), "demonstration": corrected.strip()}
     if (answer or "").strip():
         row["answer"] = answer.strip()
     try:
         desk.drafts.add(row)
     except WorkbenchError as error:
-        return wrong(error)
-    return note(f"Kept as row {len(desk.drafts.rows)}.")
+        return [wrong(error), *[gr.skip()] * sheet.VIEW]
+    count = len(desk.drafts.rows)
+    return [note(f"Kept as row {count}."), *sheet.view(desk, rows.pages(count))]
 
 
 def keep_as_is(desk: Desk, question: str) -> list[str]:
@@ -140,12 +141,12 @@ def _shown(text: str) -> str:
     return plain(clip(str(text), _LONGEST))
 
 
-def build(desk: Desk, shared: Shared, number: gr.Number, view: Callable[..., list[Any]], shown: list[Any]) -> None:
+def build(desk: Desk, shared: Shared, number: gr.Number, shown: list[Any]) -> None:
     """Declare the three parts.
 
     Args:
         number: the row that is chosen in the table.
-        view, shown: what the table shows, and where; called after an example was added.
+        shown: what `sheet.view` shows.
     """
     with gr.Accordion("What the student reads, what the teacher reads", open=False):
         lengths = gr.HTML(note(_NONE, "info"), padding=False)
@@ -178,9 +179,7 @@ def build(desk: Desk, shared: Shared, number: gr.Number, view: Callable[..., lis
     number.change(partial(prompts, desk), number, [student, teacher, lengths], **PRIVATE)
     for start in (press.click, asked.submit):
         start(partial(ask, desk), asked, [corrected, said], concurrency_limit=4, **PRIVATE)
-    keep.click(partial(keep_example, desk), [asked, corrected, right], said, **PRIVATE).then(
-        view, None, shown, **PRIVATE
-    )
+    keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **PRIVATE)
     as_is.click(partial(keep_as_is, desk), asked, [said, kept], **PRIVATE)
     kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **PRIVATE)
     for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):

@@ -157,7 +157,8 @@ def around(desk: Desk, page: float, wrong_only: bool) -> list[Any]:
         gr.update(maximum=max(2, last), value=page, visible=last > 1),
         gr.update(value=undo, interactive=bool(drafts.changes)),
         gr.update(interactive=bool(drafts.rows or drafts.keep)),
-        *(gr.update(visible=bool(drafts.problems) or wrong_only) for _ in range(3)),
+        gr.update(value=wrong_only, visible=bool(drafts.problems) or wrong_only),
+        *(gr.update(visible=bool(drafts.problems) or wrong_only) for _ in range(2)),
     ]
 
 
