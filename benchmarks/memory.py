@@ -38,6 +38,7 @@ CASES: dict[str, tuple[int, int, int, int, str, Execution]] = {
     "8 answers in bf16": (8, 1, 64, 192, "bf16", Execution()),
     "8 answers of 1 prompt": (8, 8, 64, 192, "fp32", Execution()),
     "8 answers of 2 prompts, 2 at a time in a pass": (8, 4, 64, 192, "fp32", Execution(micro_batch=2)),
+    "8 answers of 1 prompt, checkpointed": (8, 8, 64, 192, "fp32", Execution(checkpointing=True)),
     "8 answers of 1 prompt in bf16": (8, 8, 64, 192, "bf16", Execution()),
     "wider, 4 answers": (4, 1, 64, 512, "fp32", Execution()),
 }

@@ -14,7 +14,7 @@ from workbench.decoding import ModelDecoder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.events import Step, from_dict, to_dict
-from workbench.execution import Execution
+from workbench.execution import Execution, answers_in_a_row
 from workbench.models import LoadedModel
 from workbench.roles import Roles, make_roles
 from workbench.settings import DivergenceSettings, KeepSettings, RolloutSettings, Settings, TeacherSettings
@@ -130,6 +130,13 @@ def test_a_model_whose_head_is_not_known_takes_the_same_step(
     for mine, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5 * float(reference.abs().max()))
     assert len(event.samples[0].choices) == len(event.samples[0].tokens)
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "steps", "expected"), [(8, 256, 8), (8, 257, 4), (8, 2000, 1), (6, 700, 2), (5, 500, 1), (1, 9, 1)]
+)
+def test_as_many_answers_as_fit_lie_in_one_row(rollouts: int, steps: int, expected: int) -> None:
+    assert answers_in_a_row(rollouts, steps) == expected
 
 
 def test_checkpointing_keeps_less_and_leaves_no_trace(tiny_model: LoadedModel, rows: list[Demonstration]) -> None:

@@ -10,6 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tests.families import FAMILIES
 from workbench.decoding import ModelDecoder, PackedDecoder
+from workbench.decoding.packed import flat, inner_model
 from workbench.demonstrations import Demonstration
 from workbench.models import LoadedModel, load
 from workbench.roles import Roles, make_roles
@@ -17,7 +18,7 @@ from workbench.sampling import Choice, pad_left, sample
 from workbench.settings import DivergenceSettings, LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import sdft
 from workbench.training.batches import make_prompts
-from workbench.training.student import completion_logits, model_hidden, model_logits
+from workbench.training.student import checkpointed, completion_logits, hidden_without_cache, model_hidden, model_logits
 
 pytestmark = pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
 
@@ -148,21 +149,30 @@ def test_a_prompt_is_read_once_for_all_its_answers_with_the_same_gradients(
     answers = sample(
         roles.student_decoder, prompts, end=frozenset(), pad=loaded.pad, longest=LONGEST, rollouts=3, seed=2
     )
+    lengths = torch.tensor([LONGEST, 3, 1, 6, LONGEST, 5])
+    answers = replace(answers, mask=(torch.arange(LONGEST) < lengths[:, None]).long())
     parameters = list(roles.adapter.values())
     read: list[int] = []
     layer = [m for m in roles.student.modules() if isinstance(m, GradientCheckpointingLayer)][-1]  # after any pictures'
     hook = layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0][..., 0].numel()))
     found = []
-    for logits in (
-        model_logits(roles.student, answers),
-        roles.head(model_hidden(roles.student, answers)),
-        model_logits(roles.student, replace(answers, rollouts=1)),
-    ):
+
+    def see(logits: torch.Tensor) -> None:
         loss = (logits.log_softmax(-1)[..., 7] * answers.mask).sum()
-        found.append((logits.detach(), torch.autograd.grad(loss, parameters)))
-    hook.remove()
+        found.append((logits.detach()[answers.mask.bool()], torch.autograd.grad(loss, parameters)))
+
+    see(model_logits(roles.student, answers))
+    see(roles.head(model_hidden(roles.student, answers)))
     wide, last = answers.prompt_ids.shape[1] - 1, 6 * LONGEST
-    assert read == [2 * wide, last, 2 * wide, last, 6 * wide + last]
+    assert read == [2 * wide, last, 2 * wide, last]
+    read.clear()
+    with checkpointed(roles.student):
+        held = hidden_without_cache(roles.student, answers)
+    see(roles.head(held))
+    if flat(inner_model(roles.student)):
+        assert read[0] == 2 * (wide + 1) + 6 * (LONGEST - 1)
+    hook.remove()
+    see(model_logits(roles.student, replace(answers, rollouts=1)))
     reference, expected = found.pop()
     scale = max(float(g.abs().max()) for g in expected)
     for logits, gradients in found:

@@ -15,11 +15,12 @@ from peft import LoraConfig, get_peft_model
 from tests import tiny
 from workbench import memory
 from workbench.errors import InputError
+from workbench.execution import Execution
 from workbench.memory import Machine, copied_per_token, estimate, gigabytes, kept_per_token, largest_batch, read_shape
 from workbench.models import parameters
 from workbench.pocket import WEIGHTS
 from workbench.sampling import Completions
-from workbench.settings import Settings
+from workbench.settings import OptimSettings, RolloutSettings, Settings
 from workbench.training.student import model_logits
 
 QWEN3_4B = {
@@ -106,6 +107,25 @@ def test_every_part_is_in_the_sum() -> None:
     assert cache < sizes["Activations"] + sizes["Loss"]
     assert found.asking < found.teaching
     assert estimate(shape, "fp32", Settings()).parts[0].size == 2 * found.parts[0].size
+
+
+@pytest.mark.parametrize(
+    ("family", "micro", "checkpointing", "tokens"),
+    [
+        ("qwen3", 8, False, 256 + 8 * 256),
+        ("qwen3", 8, True, 256 + 8 * 256),
+        ("qwen3", 2, False, 256 + 2 * 256),
+        ("qwen3", 3, False, 3 * 512),  # answers of two prompts in one pass
+        ("gemma3", 8, False, 256 + 8 * 256),
+        ("gemma3", 8, True, 8 * 512),  # its layers slide, so answers do not lie in one row
+    ],
+)
+def test_a_prompt_that_answers_share_is_counted_once(family: str, micro: int, checkpointing: bool, tokens: int) -> None:
+    shape = read_shape({**QWEN3_4B, "model_type": family})
+    settings = Settings(optim=OptimSettings(batch=8), rollout=RolloutSettings(rollouts=8, max_new_tokens=256))
+    work = Execution(micro_batch=micro, checkpointing=checkpointing)
+    found = estimate(shape, "bf16", settings, question=256, work=work)
+    assert next(part for part in found.parts if part.name == "Activations").why.startswith(f"{tokens:,} tokens")
 
 
 def test_the_largest_batch_is_the_largest() -> None:

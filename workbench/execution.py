@@ -12,6 +12,9 @@ from typing import Any
 
 from workbench.errors import InputError
 
+ROW = 2048
+"""Most tokens of answers in one row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -60,6 +63,14 @@ class Execution:
         """The inverse of `to_dict`; what another version wrote besides is left out."""
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def answers_in_a_row(rollouts: int, tokens: int) -> int:
+    """How many answers of so many tokens to one prompt lie behind it in one row, where a layer may keep no cache.
+
+    Attention between them is computed and masked, so it is as many as fit into `ROW`, and as many in each.
+    """
+    return next(n for n in range(rollouts, 0, -1) if rollouts % n == 0 and (n == 1 or n * tokens <= ROW))
 
 
 def _parts(answers: int, size: int) -> list[slice]:

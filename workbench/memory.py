@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from workbench.errors import InputError
-from workbench.execution import Execution
+from workbench.execution import Execution, answers_in_a_row
 from workbench.settings import Settings
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "8-bit": 1.0, "4-bit": 0.52}
@@ -197,20 +197,25 @@ def estimate(
     per_token = shape.layers * 2 * shape.keys * wide
     passing = wide * (3 * shape.inner * shape.used + 4 * shape.hidden)  # of a token in one layer, without gradients
     drawn = at_once * shape.vocabulary * SAMPLING_BYTES
-    # A prompt is read once for all of its answers in a pass; where activations are computed again, not by the student.
+    # A prompt is read once for all of its answers in a pass.
     each = settings.rollout.rollouts
-    asked = max(1, micro // each) if each % micro == 0 or micro % each == 0 else micro
+    share = min(each, micro) if each % micro == 0 or micro % each == 0 else 1
+    asked = micro // share
     sampling = at_once * (question + longest) * per_token + max(drawn, max(1, at_once // each) * question * passing)
     teaching = micro * (shown + longest) * per_token + asked * shown * passing
     stays = settings.teacher.teacher in ("base", "original")
     prefixes = min(work.prefix_bytes, rows * shown * per_token) if stays else 0.0
-    prompts = micro if work.checkpointing else asked
+    if work.checkpointing:  # some answers lie behind the prompt in one row, whose mask is a square
+        share = answers_in_a_row(share, longest) if shape.family in _PACKED_FAMILIES else 1
+    prompts, beside = micro // share, 0.0
+    if share > 1 and work.checkpointing:
+        beside = prompts * (question + share * longest) ** 2 * (wide + 2)
+    elif share > 1 and not (packed and merged):
+        beside = micro * question * shape.layers * copied_per_token(shape, wide)
     read = prompts * question + micro * longest
     whole = kept_per_token(shape, wide, rank)
     kept = wide * shape.hidden if work.checkpointing else whole
-    activations = read * (shape.layers * kept + (whole if work.checkpointing else 0.0))
-    if prompts < micro and not (packed and merged):
-        activations += micro * question * shape.layers * copied_per_token(shape, wide)
+    activations = read * (shape.layers * kept + (whole if work.checkpointing else 0.0)) + beside
     chunk = min(micro * longest, max(1.0, CHUNK_BYTES // (MOST_VECTORS * 4 * shape.vocabulary)))
     vectors = LOSS_VECTORS[settings.divergence.divergence] + (0.0 if wide == 4 else 0.5)
     loss = vectors * 4 * shape.vocabulary * chunk + 3 * micro * longest * shape.hidden * wide

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workbench.decoding import Head, ModelDecoder, PackedDecoder, Predictions, training_hidden
-from workbench.decoding.packed import inner_model
+from workbench.decoding.packed import flat, inner_model
+from workbench.execution import answers_in_a_row
 from workbench.roles import Roles
 from workbench.sampling import Completions
 
@@ -27,8 +28,7 @@ def completion_predictions(roles: Roles, completions: Completions, checkpointing
 
     Nothing but the T positions before each completion token comes near the head. Where the student's weights are
     packed, the pass goes over those, and does not repeat what sampling computed; those models are small, and are
-    never checkpointed. A prompt is read once for all of its answers, unless activations are checkpointed: transformers
-    keeps no cache then.
+    never checkpointed. A prompt is read once for all of its answers.
     """
     decoder = roles.student_decoder
     if isinstance(decoder, PackedDecoder):
@@ -45,7 +45,7 @@ def completion_predictions(roles: Roles, completions: Completions, checkpointing
         return Predictions(model_logits(roles.student, completions), None)
     if checkpointing:
         with checkpointed(roles.student):
-            return Predictions(model_hidden(roles.student, replace(completions, rollouts=1)), roles.head)
+            return Predictions(hidden_without_cache(roles.student, completions), roles.head)
     return Predictions(model_hidden(roles.student, completions), roles.head)
 
 
@@ -67,6 +67,38 @@ def model_hidden(student: Any, completions: Completions) -> Tensor:
         return decoder.run_hidden(*_after_prompts(completions), cache, keep=steps)
     hidden: Tensor = inner_model(student).base_model(**_read(completions)).last_hidden_state
     return hidden[:, -steps:]
+
+
+def hidden_without_cache(student: Any, completions: Completions) -> Tensor:
+    """The same where a layer may keep nothing but its input, as under checkpointing.
+
+    Answers to one prompt then lie behind it in one row, each at the positions that follow the prompt, and see the
+    prompt and themselves. That makes the mask of a row a square, so only some lie in one.
+    """
+    inner, steps = inner_model(student), completions.ids.shape[1]
+    size = answers_in_a_row(completions.rollouts, steps) if flat(inner) else 1
+    if size == 1 or steps == 1:
+        return model_hidden(student, replace(completions, rollouts=1))
+    rows, prompt = completions.prompt_ids[::size], completions.prompt_mask[::size].bool()
+    answers, real = completions.ids[:, :-1].reshape(len(rows), -1), completions.mask[:, :-1].bool()
+    at = prompt.sum(1, keepdim=True) + torch.arange(steps - 1, device=rows.device)  # [N, T - 1]
+    # Of the prompt's tokens 0, of each answer's its number: a token sees those of the prompt and of its own answer.
+    part = torch.arange(1, size + 1, device=rows.device).repeat_interleave(steps - 1)
+    part = torch.cat([part.new_zeros(rows.shape[1]), part])
+    sees = ((part[None] == 0) | (part[None] == part[:, None])).tril()
+    seen = sees & torch.cat([prompt, real.reshape(len(rows), -1)], 1)[:, None]
+    seen |= torch.eye(len(part), dtype=torch.bool, device=rows.device)  # no row of a softmax is empty
+    dtype = inner.get_input_embeddings().weight.dtype
+    bias = torch.zeros(seen.shape, dtype=dtype, device=rows.device).masked_fill_(~seen, torch.finfo(dtype).min)
+    hidden = inner.base_model(
+        input_ids=torch.cat([rows, answers], 1),
+        attention_mask=bias[:, None],
+        position_ids=torch.cat([(prompt.cumsum(1) - 1).clamp(min=0), at.repeat(1, size)], 1),
+        use_cache=False,
+    ).last_hidden_state
+    width = rows.shape[1]
+    first = hidden[:, None, width - 1 : width].expand(-1, size, -1, -1)
+    return torch.cat([first, hidden[:, width:].view(len(rows), size, steps - 1, -1)], 2).flatten(0, 1)
 
 
 def _shares(completions: Completions) -> bool:
