@@ -30,7 +30,8 @@ test: setup  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/pages --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest tests/pages  # with a server, a model and a browser each: one at a time
 
 lint: setup  ## lint and types only
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # another process of tests runs beside this one
+    os.environ["OMP_NUM_THREADS"] = "1"
 # A model is loaded onto a card where there is one; all tests but those of tests/gpu work in the computer's memory.
 if not any("gpu" in argument for argument in sys.argv[1:]):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
