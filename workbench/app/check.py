@@ -148,9 +148,11 @@ def verdict_html(desk: Desk) -> str:
     help_ = (
         "" if base is not None and base.good else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
     )
+    heading = title.get(word, "Checked.")
+    advice = str(found.get("advice", "")).removesuffix(heading).rstrip()  # said once
     return (
-        f'<div class="verdict verdict-{escape(word)}"><h2>{escape(title.get(word, "Checked."))}</h2>'
-        f"<p>{shown(str(found.get('advice', '')), 2000)}</p>{help_}</div>"
+        f'<div class="verdict verdict-{escape(word)}"><h2>{escape(heading)}</h2>'
+        f"<p>{shown(advice, 2000)}</p>{help_}</div>"
     )
 
 
