@@ -36,6 +36,7 @@ def desk(worker: Worker, tmp_path: Path) -> Desk:
 def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
     turns, html, emptied, _ = conversing.carry(desk, HI, "base", [])
     assert [t["content"] for t in turns] == ["Hi.", "What?"] and emptied == "" and "What?" in html
+    assert "Write the next question at the top" in html
     assert conversing.carry(desk, HI, "teacher", [])[0] == []
     assert "conversation before it" not in list(asking.ask(desk, Form("And now?")))[-1].notice
     last = list(asking.ask(desk, Form("And now?", turns=turns)))[-1]

@@ -73,8 +73,8 @@ def build(desk: Desk, shared: Shared) -> None:
         whose = [(role.capitalize(), role) for role in ("student", "teacher", "base")]
         who = gr.Radio(whose, value="student", label="Go on from the answer of")
         with gr.Row():
-            carry_on = gr.Button("Carry on", size="sm")
-            start_over = gr.Button("Start over", size="sm")
+            carry_on = gr.Button("Carry on", size="md", min_width=120)
+            start_over = gr.Button("Start over", size="md", min_width=120)
     held_out.build(desk, shared, run, step, question)
     code.button(partial(show_code, desk), [run, question, demonstration, step, temperature, seed])
 

@@ -82,4 +82,6 @@ def conversation(turns: Turns) -> str:
         )
     names = {"user": "You", "assistant": "Answer", "system": "System"}
     items = [f"<li><b>{escape(names.get(t['role'], t['role']))}</b> {safe(t['content'], 2000)}</li>" for t in turns]
-    return f'<div class="wb"><ol class="compare-turns">{"".join(items)}</ol></div>'
+    # On a phone the question's field, and what is said there, are out of sight.
+    onward = line("Write the next question at the top of this page; all three read this before it.")
+    return f'<div class="wb"><ol class="compare-turns">{"".join(items)}</ol>{onward}</div>'
