@@ -193,6 +193,7 @@ def test_the_plan_is_within_a_tenth_of_the_peak(
     lengths = {
         "question": max(len(row.student) for row in plan.teaching),
         "shown": max(len(row.teacher) for row in plan.teaching),
+        "rows": len(plan.teaching),
     }
     state = TrainingState.begin(roles, asked)
     standing = torch.cuda.memory_allocated()
@@ -208,7 +209,7 @@ def test_a_step_that_runs_out_of_memory_is_taken_again_smaller(long: LoadedModel
     taken = list(sdft(make_roles(long, asked.lora), rows, asked, execution=Execution(micro_batch=4, at_once=4)))
     torch.cuda.empty_cache()
     shape = read_shape(long.model.config.to_dict())
-    few = estimate(shape, "bf16", asked, work=Execution(micro_batch=4, at_once=4), pack=False)
+    few = estimate(shape, "bf16", asked, rows=len(rows), work=Execution(micro_batch=4, at_once=4), pack=False)
     weights = few.parts[0].size + PROGRAM
     filler = torch.empty(int(machine().free - 2 * (few.teaching - weights)), dtype=torch.uint8, device="cuda")
     (step,) = sdft(make_roles(long, asked.lora), rows, asked)
