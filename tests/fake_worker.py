@@ -298,7 +298,8 @@ class Fake:
             for time in range(times):
                 text = texts[role] + (f" ({time + 1})" if temperature and time else "")
                 words = text.split(" ")
-                for end in range(1, len(words) + 1):
+                # A very long answer comes in larger pieces.
+                for end in range(1, len(words) + 1, 1 + len(words) // 100):
                     self.say(id=number, reply="token", role=role, time=time, text=" ".join(words[:end]))
                     if "hold" in question and end == 1 and not self.go_on.is_set():
                         self.go_on.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import signal
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -105,29 +104,6 @@ def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
         visit.press("Download")
     assert downloaded.value.suggested_filename == "noted-end-held-out.csv"
     assert len(downloaded.value.path().read_text(encoding="utf-8-sig").splitlines()) == 61
-
-
-def test_a_killed_server_that_is_started_again_finds_the_run(browser: Browser, tmp_path: Path) -> None:
-    with Served(tmp_path / "runs", FAKE, HOLD) as first:
-        visit = Visit.to(browser, first.address)
-        visit.use_set()
-        visit.start(50, "orphan")
-        visit.says("#teach-state", f"Step {HOLD} of 50")
-        first.process.send_signal(signal.SIGKILL)
-        first.process.wait()
-        visit.context.close()
-    with Served(tmp_path / "runs", FAKE, HOLD) as second:
-        visit = Visit.to(browser, second.address)
-        visit.says("#steps", "140 teach, 60 kept back")
-        visit.says("#steps", f"orphan can be resumed, step {HOLD} of 50")
-        visit.tab("Teach")
-        visit.says("#teach-state", f"Stopped at step {HOLD} of 50; the state is kept. Press Resume to go on.")
-        expect(visit.button("Resume")).to_be_enabled(timeout=WAIT)
-        visit.press("Resume")
-        visit.says("#status", "Teaching orphan")
-        visit.press("Stop")
-        visit.says("#teach-state", "Stopped at step")
-        visit.close()
 
 
 def test_a_page_is_ready_when_what_is_loaded_has_arrived(browser: Browser, served: Served) -> None:

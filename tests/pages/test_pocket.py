@@ -56,21 +56,21 @@ def test_the_five_clicks(visit: Visit) -> None:
 
 def test_a_killed_worker_is_told_of_and_its_run_goes_on(visit: Visit, served: Served) -> None:
     visit.use_set()
-    teach(visit, 40, "killed")
-    visit.says("#teach-state", "of 40")
+    teach(visit, 12, "killed")
+    visit.says("#teach-state", "of 12")
     os.kill(served.worker_pid(), signal.SIGKILL)
     visit.says("#status", "was killed (signal 9")
     visit.says("#status", "It was teaching run killed")
     visit.says("#status", "Resume goes on from the run's last checkpoint")
     expect(visit.button("Resume")).to_be_enabled(timeout=WAIT)
     visit.press("Resume")
-    visit.says("#teach-state", "Finished after 40 steps.")
+    visit.says("#teach-state", "Finished after 12 steps.")
     visit.says("#status", "Ready.")
     until(lambda: open_run("killed", served.runs).summary()["state"] == "finished")
 
 
 def test_a_run_outlives_a_killed_server(browser: Browser, tmp_path: Path) -> None:
-    steps = 20
+    steps = 10
     kept = tmp_path / "runs" / "orphan" / "events.jsonl"
     with Served(tmp_path / "runs") as first:
         visit = Visit.to(browser, first.address)
