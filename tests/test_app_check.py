@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from workbench.app import check, intake
+from workbench.app import check, intake, receipts
 from workbench.app.desk import Cursor, Desk
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import verdict
@@ -52,7 +52,7 @@ def result(word: str, base: float, teacher: float, rows: Any = ()) -> dict[str, 
 def test_a_check_ends_in_a_verdict_that_outlives_a_restart(working: Desk) -> None:
     cursor: Cursor = {}
     check.poll(working, cursor)
-    check.press(working, 50, "contains")
+    check.press(working, cursor, 50, "contains")
     assert working.tasks["check"].over.wait(60)
     said, verdict, meters, table = check.poll(working, cursor)
     assert verdict.count("Good to teach.") == 1 and "50 of 50" in verdict and "0 of 50 without." in verdict
@@ -70,7 +70,7 @@ def test_before_a_check_it_says_what_to_do(desk: Desk) -> None:
     assert "Press the button" in check.verdict_html(desk)
     desk.drafts.replace_rows([], "none")
     assert "First choose examples" in check.verdict_html(desk)
-    assert "There are no examples" in check.press(desk, 50, "contains")[0]
+    assert "There are no examples" in check.press(desk, {}, 50, "contains")[0]
 
 
 def test_an_old_verdict_is_said_to_be_old(desk: Desk) -> None:
@@ -144,6 +144,20 @@ def test_one_check_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     check.start(desk)
 
 
+def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(desk: Desk) -> None:
+    intake.use_sample(desk, "zorbic")
+    cursor: Cursor = {}
+    number = receipts.begin(cursor, 0)
+    check.poll(desk, cursor)
+    check.press(desk, cursor, 50, "contains")
+    assert desk.tasks["check"].over.wait(60)
+    seen = []
+    for _ in range(2):
+        number = receipts.begin(cursor, number)
+        seen.append(check.poll(desk, cursor)[0])
+    assert seen[0] == seen[1] and "note-wrong" in seen[0]
+
+
 def test_examples_changed_meanwhile_make_the_result_old(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     call = Call()
     monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
@@ -161,7 +175,7 @@ def test_a_senseless_number_is_refused(desk: Desk, n: int) -> None:
 
 
 def test_a_worker_that_is_not_there_is_said(desk: Desk) -> None:
-    check.press(desk, 50, "contains")
+    check.press(desk, {}, 50, "contains")
     assert desk.tasks["check"].over.wait(10)
     assert isinstance(desk.tasks["check"].problem, WorkbenchError) and "note-wrong" in check.said(desk)
 

@@ -13,8 +13,8 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import code, teaching
-from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
+from workbench.app import code, receipts, teaching
+from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
 from workbench.errors import InputError, WorkbenchError
@@ -105,8 +105,10 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     return task
 
 
-def press(desk: Desk, n: float, scorer: str) -> list[Any]:
+def press(desk: Desk, cursor: Cursor, n: float, scorer: str) -> list[Any]:
     """The button Check the teacher: returns at once; `poll` shows what comes of it."""
+    # What is refused at once may be shown by a poll before this answer arrives, which says that it goes on.
+    receipts.clicked(cursor)
     try:
         start(desk, n, scorer)
     except WorkbenchError as error:
@@ -286,7 +288,7 @@ def build(desk: Desk, shared: Shared) -> None:
     onward = gr.Button("Next: Teach", size="sm", elem_classes="onward")
     code.button(lambda many: code.check(desk, int(many)), [n])
 
-    begin.click(partial(press, desk), [n, scorer], progress, **PRIVATE)
+    begin.click(partial(press, desk), [shared.cursor, n, scorer], progress, **QUIET)
     onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **PRIVATE)
     shared.on_load(
         lambda: [*everything(desk), desk.drafts.choices.scorer], [progress, verdict, meters, answers, scorer]
