@@ -15,7 +15,7 @@ from workbench.app import answered, asking, compare
 from workbench.app.asking import SAME, Form, Shown
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
-from workbench.runs import Run
+from workbench.runs import Run, shelf
 from workbench.worker import Worker
 
 
@@ -55,6 +55,10 @@ def test_a_refresh_and_a_restart_show_what_was_shown(desk: Desk, run: Run, rows:
     assert f"The last answers of run colours, to \u201c{rows[9].question}\u201d." in again.notice
     # The token map, and going on from an answer, are of these answers again.
     assert "The student" in asking.look(desk, "student", again.asked)[1]
+    shelf.put_away(run)
+    assert (
+        "There is no run &#x27;colours&#x27; any more. Choose another" in asking.look(desk, "student", again.asked)[0]
+    )
 
 
 def test_the_teachers_field_is_that_of_the_question_that_is_typed(

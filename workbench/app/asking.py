@@ -300,6 +300,7 @@ def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
     arguments = question.arguments(Sampling())
     arguments = {name: arguments[name] for name in ("messages", "demonstration", "context", "run", "step")}
     try:
+        find_run(desk.runs, question.run)  # it may have been deleted since
         result = desk.worker.call("map", **arguments, of=of, text=asked.texts[of]).result(WAIT)
     except WorkbenchError as error:
         return problem(error), SAME
