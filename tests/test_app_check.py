@@ -156,6 +156,8 @@ def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(des
         number = receipts.begin(cursor, number)
         seen.append(check.poll(desk, cursor)[0])
     assert seen[0] == seen[1] and "note-wrong" in seen[0]
+    assert check.press(desk, cursor, 50, "contains") == [seen[0]], "the click itself says so, too"
+    assert check.poll(desk, cursor)[0] == seen[0], "also when the same was said before"
 
 
 def test_examples_changed_meanwhile_make_the_result_old(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ WHAT_TO_DO = {
     ),
 }
 _TABLE_ROWS = 200
+_AT_ONCE = 0.3
+"""Seconds within which a worker that is busy has said so."""
 
 
 class Task:
@@ -109,8 +111,9 @@ def press(desk: Desk, cursor: Cursor, n: float, scorer: str) -> list[Any]:
     """The button Check the teacher: returns at once; `poll` shows what comes of it."""
     # What is refused at once may be shown by a poll before this answer arrives, which says that it goes on.
     receipts.clicked(cursor)
+    cursor["check.said"] = None  # nor may it be left out because it was shown for the press before this one
     try:
-        start(desk, n, scorer)
+        start(desk, n, scorer).over.wait(_AT_ONCE)
     except WorkbenchError as error:
         return [wrong(error)]
     return [said(desk)]
