@@ -50,9 +50,10 @@ from workbench import POCKET, Settings, load, read, sdft, sft, split
 from workbench.settings import own_defaults
 
 TARGETS = ("gate_proj,up_proj", "all-linear")
-# SFT's goes on to where it keeps nothing of what the model knew; its best lies there, at the edge.
+# SFT's goes on to where it keeps nothing of what the model knew, and beyond: its best is 1e-2 and 1,000 steps.
 SWEEPS: dict[str, list[tuple[float, int, str]]] = {
-    "sft": [(rate, n, t) for n in (200, 500, 1000) for rate in (5e-4, 1e-3, 2e-3, 5e-3, 1e-2) for t in TARGETS],
+    "sft": [(rate, n, t) for n in (200, 500, 1000) for rate in (5e-4, 1e-3, 2e-3, 5e-3, 1e-2) for t in TARGETS]
+    + [(2e-2, 1000, "all-linear"), (1e-2, 2000, "all-linear")],
     "sdft": [(rate, n, t) for n in (200, 320) for rate in (3e-4, 6e-4, 1e-3, 2e-3) for t in TARGETS],
 }
 METHODS = {"sdft": sdft, "sft": sft}
