@@ -76,7 +76,7 @@ def keep_rows() -> Iterator[str]:
     yield row("second lesson", "Zorbic", "Pelan", "kept", "of the known languages", "of the rest")
     yield "|---|---|---|---|---|---|"
     lines = finished("keep_rows")
-    bundled = max(line["about"]["parameters"] for line in lines)
+    bundled = lines[0]["about"]["parameters"]  # the bundled model was taught first
     for line in lines:
         size = line["about"]["parameters"]
         name = " ".join(line["task"].split()[2:]) + ("" if size == bundled else f", a pocket of {size / 1e6:.1f}M")
