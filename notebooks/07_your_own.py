@@ -147,19 +147,20 @@ for card, found in cards.items():
     )
 
 # %%
-looks = [("", "#1d5fbf"), ("", "#d8d8d8"), ("xx", "white"), ("///", "white")]
+looks = [("", "#1d5fbf"), ("", "#d8d8d8"), ("xx", "white"), ("///", "white"), ("..", "white")]
 
 
 def memory(found):
     """The parts at the highest moment, in GB: the cache is free again before activations and loss are needed."""
-    weights, program, adapter, cache, activations, loss = (
-        size / 1e9 for size in found["parts"].values()
-    )
+    part = {name: size / 1e9 for name, size in found["parts"].items()}
+    adapter = next(size for name, size in part.items() if name.startswith("Adapter"))
+    step = max(part["Cache of keys and values"], part["Activations"] + part["Loss"])
     return {
-        "weights": weights,
-        "program": program,
+        "weights": part["Weights"],
+        "program": part["Program"],
         "adapter": adapter,
-        "answers of a step": max(cache, activations + loss),
+        "answers of a step": step,
+        "prompts kept": part.get("Teacher's prompts", 0.0),
     }
 
 
@@ -293,7 +294,7 @@ phases = {name: sum(step.seconds[name] for step in steps) for name in steps[0].s
 whole = sum(phases.values())
 figure, axes = plt.subplots(figsize=(7, 1.5))
 start = 0.0
-for (name, seconds), (hatch, colour) in zip(phases.items(), looks, strict=True):
+for (name, seconds), (hatch, colour) in zip(phases.items(), looks[:4], strict=True):
     look = {"hatch": hatch, "color": colour, "edgecolor": "black", "linewidth": 0.6}
     axes.barh([0], [seconds / whole], 0.5, start, label=name, **look)
     start += seconds / whole
