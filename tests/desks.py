@@ -12,11 +12,24 @@ import pytest
 from tests.waiting import until
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
+from workbench.settings import POCKET
 from workbench.worker import Worker
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 
 Open = Callable[..., Desk]
+
+
+@contextmanager
+def desk_at_rest(runs: Path, model: str = POCKET) -> Iterator[Desk]:
+    """A desk whose worker is done with loading this model, or with failing to."""
+    desk = Desk.at(runs, Worker(runs, model, FAKE))
+    desk.worker.start()
+    desk.worker.wait(lambda status: status.state == "idle", 30)
+    try:
+        yield desk
+    finally:
+        desk.worker.close()
 
 
 @contextmanager

@@ -9,28 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.test_app_compare import FAKE, run  # noqa: F401
+from tests.desks import desk_at_rest
+from tests.test_app_compare import run  # noqa: F401
 from tests.waiting import until
 from workbench.app import answered, asking, compare
 from workbench.app.asking import SAME, Form, Shown
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.runs import Run, shelf
-from workbench.worker import Worker
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path, command=FAKE)
-    made.start()
-    made.wait(lambda status: status.state == "idle", 30)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def desk(worker: Worker, tmp_path: Path) -> Desk:
-    return Desk.at(tmp_path, worker)
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_at_rest(tmp_path) as made:
+        yield made
 
 
 def ask(desk: Desk, text: str, **fields: Any) -> list[Shown]:

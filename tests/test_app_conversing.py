@@ -9,28 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.test_app_compare import FAKE
+from tests.desks import desk_at_rest
 from workbench.app import asking, conversing
 from workbench.app.asking import Asked, Form
 from workbench.app.desk import Desk
 from workbench.app.questions import Question
-from workbench.worker import Worker
 
 HI = Asked(Question(({"role": "user", "content": "Hi."},)), {"student": "Hello.", "base": "What?"})
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path, command=FAKE)
-    made.start()
-    made.wait(lambda status: status.state == "idle", 30)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def desk(worker: Worker, tmp_path: Path) -> Desk:
-    return Desk.at(tmp_path, worker)
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_at_rest(tmp_path) as made:
+        yield made
 
 
 def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
@@ -45,13 +36,13 @@ def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
     assert [m["content"] for m in last.asked.question.messages] == ["Hi.", "What?", "And now?"]
 
 
-def test_it_outlives_a_refresh_and_a_restart(desk: Desk, worker: Worker, tmp_path: Path) -> None:
+def test_it_outlives_a_refresh_and_a_restart(desk: Desk, tmp_path: Path) -> None:
     said = conversing.carry(desk, HI, "base", [])
-    again = Desk.at(tmp_path, worker)
+    again = Desk.at(tmp_path, desk.worker)
     turns, html, part = conversing.restore(again)
     assert turns == said[0] and html == said[1] and part["open"]
     conversing.start_over(again)
-    assert conversing.kept(Desk.at(tmp_path, worker)) == []
+    assert conversing.kept(Desk.at(tmp_path, desk.worker)) == []
 
 
 def test_another_tab_hears_of_it_once(desk: Desk) -> None:

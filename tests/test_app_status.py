@@ -7,20 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_app_compare import FAKE
+from tests.desks import desk_at_rest
 from workbench.app import status
 from workbench.app.desk import Desk
 from workbench.errors import InputError
-from workbench.worker import Worker
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    worker = Worker(tmp_path, command=FAKE)
-    worker.start()
-    worker.wait(lambda now: now.state == "idle", 30)
-    yield Desk.at(tmp_path, worker)
-    worker.close()
+    with desk_at_rest(tmp_path) as made:
+        yield made
 
 
 def test_a_model_that_could_not_be_loaded_is_said_beside_the_one_that_is_there(desk: Desk) -> None:
@@ -34,8 +30,5 @@ def test_a_model_that_could_not_be_loaded_is_said_beside_the_one_that_is_there(d
 
 
 def test_where_no_model_is_there_none_is_said_to_be(tmp_path: Path) -> None:
-    worker = Worker(tmp_path, "missing", FAKE)
-    worker.start()
-    worker.wait(lambda now: now.state == "idle", 30)
-    assert status.sentence(Desk.at(tmp_path, worker)) == "There is no model missing. Check the name."
-    worker.close()
+    with desk_at_rest(tmp_path, "missing") as desk:
+        assert status.sentence(desk) == "There is no model missing. Check the name."
