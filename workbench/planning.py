@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from workbench.errors import InputError
 from workbench.execution import Execution
-from workbench.memory import ROWS, Estimate, Shape, estimate, gigabytes
+from workbench.memory import Estimate, Shape, estimate, gigabytes
 from workbench.settings import Settings
 
 KNOWN = {
@@ -45,7 +45,7 @@ class Fit:
 
 
 def fit(
-    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256, rows: int = ROWS
+    shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
 ) -> Fit | None:
     """The fastest way to take these steps within `room` bytes; None if there is none.
 
@@ -55,7 +55,7 @@ def fit(
     """
 
     def needed(work: Execution) -> Estimate:
-        return estimate(shape, dtype, settings, question=question, shown=shown, rows=rows, work=work)
+        return estimate(shape, dtype, settings, question=question, shown=shown, work=work)
 
     usable = (1 - SPARE) * room
     batch = settings.optim.batch

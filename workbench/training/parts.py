@@ -64,11 +64,11 @@ def part_of(completions: Completions, part: slice) -> Completions:
     count, each = len(completions.ids), completions.rollouts
     if part.start == 0 and part.stop >= count:
         return completions
-    start, stop = part.start, min(part.stop, count)
-    if each % (stop - start) == start % (stop - start) == 0:
-        shared = stop - start  # some answers of one prompt
-    else:
-        shared = each if start % each == stop % each == 0 else 1
+    # Answers of whole prompts, or some of one prompt's, share it still.
+    stop = min(part.stop, count)
+    shared = min(each, stop - part.start)
+    if any(number % shared for number in (each, part.start, stop)):
+        shared = 1
     prompt_mask, mask = completions.prompt_mask[part], completions.mask[part]
     width, length = int(prompt_mask.sum(1).max()), max(1, int(mask.sum(1).max()))
     left = prompt_mask.shape[1] - width
