@@ -30,8 +30,7 @@ test: setup  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --ignore=tests/pages --numprocesses=2 --dist=loadfile
-	$(BIN)/python -m pytest tests/pages  # with a server, a model and a browser each: one at a time
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder  # tests/conftest.py says why
 
 lint: setup  ## lint and types only
 	$(BIN)/ruff check .

@@ -35,6 +35,21 @@ settings.register_profile("suite", deadline=None, derandomize=True, suppress_hea
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """How tests are dealt out to the processes of `make test`: file by file, and all of the pages' as if one file.
+
+    Each of these has a browser, a server and a model, so two of them at once would wait for one another. They take
+    longest, so they come first: the other processes take everything else meanwhile.
+    """
+
+    def of_a_page(item: pytest.Item) -> bool:
+        return item.path.parent.name == "pages"
+
+    items.sort(key=of_a_page, reverse=True)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("pages" if of_a_page(item) else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Files for download go where pytest cleans up."""
