@@ -83,7 +83,7 @@ def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
     visit.tab("Runs")
     expect(visit.page.get_by_label("Run", exact=True)).to_have_value("noted", timeout=WAIT)
     visit.page.get_by_role("button", name="Rename, or note something").click()
-    visit.type("Note", f"{IMAGE} {SCRIPT} \u202e")
+    visit.type("Note on noted", f"{IMAGE} {SCRIPT} \u202e")
     visit.press("Keep the note")
     visit.says("#runs-said", "The note on noted is kept.")
     visit.says("#runs-table", "<img src=x")

@@ -103,7 +103,7 @@ def test_a_note_lands_on_the_run_that_was_chosen(visit: Visit, served: Served) -
     holds(visit, "Run", "second")
     choose(visit, "Run", "first")
     unfold(visit, "Rename, or note something")
-    visit.type("Note", "the one that worked")
+    visit.type("Note on first", "the one that worked")
     visit.press("Keep the note")
     visit.says("#runs-said", "The note on first is kept.")
     visit.says("#runs-table", "the one that worked")

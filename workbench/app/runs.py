@@ -66,7 +66,7 @@ def build(desk: Desk, shared: Shared) -> None:
     parts = [table, run, one, other, undo, there]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="runs")
-    shared.on_load(lambda: [shown_note(desk, desk.drafts.run)], [text])
+    shared.on_load(lambda: [note_box(desk, desk.drafts.run)], [text])
 
     def act(function: Callable[..., str], inputs: list[Any], done: str | Callable[[str], str]) -> dict[str, Any]:
         return {
@@ -90,7 +90,7 @@ def build(desk: Desk, shared: Shared) -> None:
     delete.click(**act(shelving.delete, [run], "{} was deleted. Undo delete brings it back."))
     undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
     # However it came to be the chosen one: the note of another run must not be kept on it.
-    run.change(partial(shown_note, desk), run, text, **QUIET)
+    run.change(partial(note_box, desk), run, text, **QUIET)
     # Who begins to write a name or a note means the run that is chosen then.
     for field, listed, events in (
         ("run", run, [run.input, name.focus, text.focus]),
@@ -158,12 +158,13 @@ def _failed(said: str | None) -> bool:
     return "note-wrong" in (said or "")
 
 
-def shown_note(desk: Desk, name: str | None) -> str:
-    """The note on the chosen run."""
+def note_box(desk: Desk, name: str | None) -> Any:
+    """The note on the chosen run, under that run's name: whoever writes sees on what, and that its note has come."""
     try:
-        return shelf.note_of(desk.run(name)) if name else ""
+        held = shelf.note_of(desk.run(name)) if name else ""
     except WorkbenchError:
-        return ""
+        held = ""
+    return gr.update(value=held, label=f"Note on {cut(name, 40)}" if name else "Note")
 
 
 def press_compare(desk: Desk, one: str | None, other: str | None) -> str:
