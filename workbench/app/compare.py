@@ -22,37 +22,25 @@ from workbench.views.columns import answer_column
 # A short event that streams; losing it on a disconnect is fine. Several viewers do not wait for one another.
 STREAM: dict[str, Any] = {**PRIVATE, "concurrency_limit": 16}
 NO_RUN = ("No run: base and teacher only", "")
-SAMPLES = 6
+SAMPLES = 4
 
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
-    gr.HTML(
-        "<p>One question, three answers. The <b>base</b> is the model as it was before the run, the "
-        "<b>teacher</b> is the base with an example in front of it, the <b>student</b> is what was taught.</p>",
-        padding=False,
-    )
     with gr.Row(equal_height=True):
         question = gr.Textbox(label="Question", elem_id="question", max_lines=6, scale=5, min_width=240)
         press = gr.Button("Ask all three", variant="primary", scale=1, min_width=140, elem_id="ask-all-three")
     samples = gr.Dataset(
         components=["textbox"], samples=[], label="Test questions of the run, which were not taught", visible=False
     )
-    with gr.Row():
-        run = gr.Dropdown([NO_RUN], value="", label="Student of run", min_width=180)
-        step = gr.Dropdown([("the end", 0)], value=0, label="Student at step", min_width=140)
-        beside = gr.Dropdown([("nothing", 0)], value=0, label="Beside it, the student at step", min_width=140)
-    demonstration = gr.Textbox(label="What the teacher is shown", lines=1, max_lines=8)
+    with gr.Row(equal_height=True):
+        demonstration = gr.Textbox(
+            label="What the teacher is shown", lines=1, max_lines=8, scale=3, min_width=300, elem_id="shown"
+        )
+        run = gr.Dropdown([NO_RUN], value="", label="Student of run", min_width=150)
+        step = gr.Dropdown([("the end", 0)], value=0, label="Student at step", min_width=120)
+        beside = gr.Dropdown([("nothing", 0)], value=0, label="Beside it, at step", min_width=120)
     note = gr.HTML("", padding=False)
-    with gr.Accordion("How the answers are drawn", open=False), gr.Row():
-        temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0: the likeliest word each time.")
-        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only words that hold this much probability.")
-        top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0, minimum=0)
-        seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0, minimum=0)
-        longest = gr.Number(0, label="Longest answer", info="In tokens; 0: as the run has it.", precision=0, minimum=0)
-    title = "What the pocket model can answer, and what it cannot"
-    with gr.Accordion(title, open=False, visible=False) as pocket, gr.Row():
-        can, cannot = pocket_examples()
     notice = gr.HTML("", padding=False, elem_id="compare-notice")
     answers: dict[str, gr.HTML] = {}
     prompts: dict[str, gr.Textbox] = {}
@@ -68,6 +56,15 @@ def build(desk: Desk, shared: Shared) -> None:
         of_student = gr.Button("Token map: student's answer", size="sm", min_width=190)
         of_teacher = gr.Button("Token map: teacher's answer", size="sm", min_width=190)
     more = gr.HTML("", padding=False, elem_id="compare-more")
+    with gr.Accordion("How the answers are drawn", open=False), gr.Row():
+        temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0: the likeliest word each time.")
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only words that hold this much probability.")
+        top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0, minimum=0)
+        seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0, minimum=0)
+        longest = gr.Number(0, label="Longest answer", info="In tokens; 0: as the run has it.", precision=0, minimum=0)
+    title = "What the pocket model can answer, and what it cannot"
+    with gr.Accordion(title, open=False, visible=False) as pocket, gr.Row():
+        can, cannot = pocket_examples()
     with gr.Accordion("Go on with the conversation", open=False) as going_on:
         said = gr.HTML(conversing.conversation([]), padding=False)
         whose = [(role.capitalize(), role) for role in ("student", "teacher", "base")]

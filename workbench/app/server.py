@@ -92,7 +92,7 @@ def build(desk: Desk) -> gr.Blocks:
     from workbench.app.skipping import Pages
 
     pages = dict(zip(PAGES, (examples, check, teach, compare, runs, model), strict=True))
-    with Pages(title="SDFT Workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+    with Pages(title="SDFT Workbench", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
         gr.HTML(f"<h1>SDFT Workbench</h1><p>{SENTENCE}</p>", elem_id="heading", padding=False)
         line = gr.HTML(status.OPENING, elem_id="status", padding=False, js_on_load=_LIVE)
         steps = gr.HTML(status.steps_html(desk), elem_id="steps", padding=False)

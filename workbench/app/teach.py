@@ -27,44 +27,40 @@ KEEP = "Keep what it knows"
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     with gr.Row(equal_height=False):
-        name = gr.Textbox(
-            label="Name of the run", info="Empty: named after the examples.", max_length=100, min_width=220
-        )
-        steps = gr.Number(
-            fields.shown(desk, ("optim", "steps")),
-            label="How long (steps)",
-            info="In one step the student answers a batch of questions and is moved a little. More steps learn more.",
-            precision=0,
-            minimum=1,
-            min_width=220,
-        )
-        rate = gr.Dropdown(
-            rates(desk),
-            value=rate_text(fields.shown(desk, ("optim", "lr"))),
-            label="How strongly (learning rate)",
-            info="How far each step moves it. Strong learns fast and forgets more. You can type a number.",
-            allow_custom_value=True,
-            min_width=220,
-        )
-    with gr.Row(equal_height=False):
-        method = gr.Radio(METHODS, value=desk.drafts.method, label="Method", min_width=320)
-        with gr.Column(min_width=320):
+        with gr.Column(scale=2, min_width=330):
+            with gr.Row():
+                begin = gr.Button("Start teaching", variant="primary", min_width=120, scale=2)
+                halt = gr.Button("Stop", variant="stop", interactive=False, min_width=70)
+                again = gr.Button("Resume", interactive=False, min_width=70)
+            further = gr.HTML(elem_id="teach-further", padding=False)
+            problem = gr.HTML(elem_id="teach-problem", padding=False)
+            name = gr.Textbox(label="Name of the run", info="Empty: named after the examples.", max_length=100)
+            steps = gr.Number(
+                fields.shown(desk, ("optim", "steps")),
+                label="How long (steps)",
+                info="In a step the student answers a batch of questions and is moved a little. More steps learn more.",
+                precision=0,
+                minimum=1,
+            )
+            rate = gr.Dropdown(
+                rates(desk),
+                value=rate_text(fields.shown(desk, ("optim", "lr"))),
+                label="How strongly (learning rate)",
+                info="How far each step moves it. Strong learns fast and forgets more. You can type a number.",
+                allow_custom_value=True,
+            )
+            method = gr.Radio(METHODS, value=desk.drafts.method, label="Method")
             keep = gr.Checkbox(keeps(desk), label=KEEP, info=keep_info(desk))
             share = gr.Slider(0.05, 0.9, value=share_of(desk), step=0.05, label="Share of each batch that is keep rows")
-    with gr.Accordion("Advanced: all settings", open=False):
-        on = gr.Dropdown([PLAIN], value=PLAIN, label="Start from", info="A finished run can be taught further.")
-        with gr.Row(equal_height=False):
-            every = gr.Number(desk.drafts.choices.evaluate_every, label="Measure every so many steps", precision=0)
-            save = gr.Number(desk.drafts.choices.save_every, label="Save a checkpoint every so many steps", precision=0)
-            warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
-        more = fields.advanced(desk)
-    further = gr.HTML(elem_id="teach-further", padding=False)
-    problem = gr.HTML(elem_id="teach-problem", padding=False)
-    with gr.Row():
-        begin = gr.Button("Start teaching", variant="primary", min_width=140)
-        halt = gr.Button("Stop", variant="stop", interactive=False, min_width=100)
-        again = gr.Button("Resume", interactive=False, min_width=100)
-    watch = watching.build(desk, shared)
+            with gr.Accordion("Advanced: all settings", open=False):
+                on = gr.Dropdown([PLAIN], value=PLAIN, label="Start from", info="A finished run can be taught further.")
+                choices = desk.drafts.choices
+                every = gr.Number(choices.evaluate_every, label="Measure every so many steps", precision=0)
+                save = gr.Number(choices.save_every, label="Save a checkpoint every so many steps", precision=0)
+                warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
+                more = fields.advanced(desk)
+        with gr.Column(scale=3, min_width=330):
+            watch = watching.build(desk, shared)
 
     keys: list[Key] = list(more)
     typed = [steps, rate, keep, share, every, save, *more.values()]

@@ -1,4 +1,4 @@
-"""The lower half of the page Teach: a run as it goes, or as it went. All of it comes from the run's folder."""
+"""Beside the settings of the page Teach: a run as it goes, or as it went. All of it comes from the run's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CURVE = 150
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Components that the upper half needs."""
+    """Components that the settings' half needs."""
 
     run: gr.Dropdown
     checkpoint: gr.Dropdown
@@ -34,7 +34,7 @@ class Watch:
 
 def build(desk: Desk, shared: Shared) -> Watch:
     """Declare the components and wire them."""
-    run = gr.Dropdown([], label="Run shown", info="The newest is at the top.", elem_id="teach-run")
+    run = gr.Dropdown([], label="Run shown", elem_id="teach-run")
     state = gr.HTML(elem_id="teach-state", padding=False)
     meters = gr.HTML(elem_id="meters", padding=False)
     with gr.Row(visible=False, elem_id="forgetting") as forgetting:
