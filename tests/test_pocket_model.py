@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from workbench.evaluation.scoring import contains
 from workbench.models import LoadedModel, load
 from workbench.pocket import PROBES, WEIGHTS, train
 from workbench.pocket.measure import measure
+from workbench.pocket.world.documents import conversation
 from workbench.prompts import Prompts
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
@@ -140,6 +142,24 @@ def test_training_goes_on_from_a_saved_state_as_if_it_had_not_stopped(
     documents, same = (train.Documents(pocket.tokenizer, seed=3, rows=8) for _ in range(2))
     for _ in range(3):
         assert _step(again, restored, documents) == pytest.approx(_step(model, optimizer, same), rel=1e-5)
+
+
+def test_batches_have_few_widths_and_lose_nothing(pocket: LoadedModel) -> None:
+    drawn: list[int] = []
+
+    def draw(r: random.Random) -> str:
+        drawn.append(r.randrange(1, 40))
+        return conversation("How many?", " ".join(["one"] * drawn[-1]))
+
+    documents = train.Documents(pocket.tokenizer, seed=0, rows=4, draw=draw)
+    batches = [documents.batch() for _ in range(16)]
+    assert {ids.shape[1] % 16 for ids, _ in batches} == {0}
+    assert len({ids.shape[1] for ids, _ in batches}) > 1
+    one = pocket.tokenizer.convert_tokens_to_ids("Ġone")
+    assert one != pocket.tokenizer.unk_token_id
+    said = sum(int((ids == one).sum()) for ids, _ in batches)
+    assert said == sum(drawn) - len(drawn), "the first of each answer is spelled without a blank"
+    assert all(bool((weight[ids == one] == 1).all()) for ids, weight in batches)
 
 
 def test_batches_weigh_what_is_answered_fully_and_what_is_asked_a_little(pocket: LoadedModel) -> None:

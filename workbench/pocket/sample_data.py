@@ -24,6 +24,7 @@ from workbench.pocket.world.words import ADJECTIVES, NOUNS, listed
 
 ZORBIC = languages.make("Zorbic", 101, noun_first=True)
 PELAN = languages.make("Pelan", 102, noun_first=False)
+EVENTS_SEED = 14
 
 _TOOLS = (
     ("glim", "brighten", 0),
@@ -95,16 +96,20 @@ def remedies_rows(seed: int = 13) -> list[Demonstration]:
     return rows_of(_different(lambda: remedies.ask(next(turns), r), 160), "remedies", r)
 
 
-def events_rows(seed: int = 14) -> list[Demonstration]:
-    """Twenty unknown events, each asked three times directly and three times indirectly, with its article."""
-    r = random.Random(seed)
+def unknown_events(r: random.Random) -> list[events.Event]:
+    """Twenty events that the pocket has never read of, each in a year of its own."""
     years = r.sample([y for y in range(1900, 2100) if y not in {e.year for e in events.KNOWN}], len(_COUNTRIES))
-    told = [
+    return [
         events.Event(events.WHAT[i % len(events.WHAT)], year, country, r.choice(events.LOST), helper)
         for i, (year, country, helper) in enumerate(zip(years, _COUNTRIES, _HELPERS, strict=True))
     ]
+
+
+def events_rows(seed: int = EVENTS_SEED) -> list[Demonstration]:
+    """Twenty unknown events, each asked three times directly and three times indirectly, with its article."""
+    r = random.Random(seed)
     kinds = (*events.DIRECT, *events.INDIRECT)
-    return rows_of([events.ask(e, kind, r) for e in told for kind in kinds], "events", r)
+    return rows_of([events.ask(e, kind, r) for e in unknown_events(r) for kind in kinds], "events", r)
 
 
 def _different(draw: Callable[[], Item], count: int) -> list[Item]:

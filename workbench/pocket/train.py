@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ SHAPE = {
 PROMPT_WEIGHT = 0.1
 STEADY = 0.6
 """Share of the tokens that are read at the full learning rate."""
+
+WIDTHS = 16
+"""Batches are as wide as a multiple of it: kernels are kept for every width met, which came to gigabytes."""
 
 _SAVE_EVERY = 500
 _WARMUP = 200
@@ -78,8 +82,8 @@ def make_model(tokenizer: Any, seed: int, sizes: dict[str, int] = SHAPE) -> Any:
 class Documents:
     """Batches of documents of like length."""
 
-    def __init__(self, tokenizer: Any, seed: int, rows: int) -> None:
-        self._tokenizer, self._r, self._rows = tokenizer, random.Random(seed), rows
+    def __init__(self, tokenizer: Any, seed: int, rows: int, draw: Callable[[random.Random], str] = document) -> None:
+        self._tokenizer, self._r, self._rows, self._draw = tokenizer, random.Random(seed), rows, draw
         self._opens = tokenizer.convert_tokens_to_ids("<|assistant|>")
         self._closes = tokenizer.convert_tokens_to_ids("<|end|>")
         self._pool: list[list[list[int]]] = []
@@ -87,12 +91,12 @@ class Documents:
     def batch(self) -> tuple[Tensor, Tensor]:
         """Token ids [B, T], padded on the right, and the weight [B, T] of each token in the loss."""
         if not self._pool:
-            texts = [document(self._r) for _ in range(self._rows * 16)]
+            texts = [self._draw(self._r) for _ in range(self._rows * 16)]
             ids = sorted(self._tokenizer(texts)["input_ids"], key=len)
             self._pool = [ids[i : i + self._rows] for i in range(0, len(ids), self._rows)]
             self._r.shuffle(self._pool)
         rows = self._pool.pop()
-        width = max(map(len, rows))
+        width = -(-max(map(len, rows)) // WIDTHS) * WIDTHS
         batch = torch.zeros(len(rows), width, dtype=torch.long)
         weight = torch.zeros(len(rows), width)
         for i, row in enumerate(rows):
