@@ -280,7 +280,7 @@ def build(desk: Desk, shared: Shared) -> None:
         datatype="str",
         interactive=False,
         wrap=True,
-        column_widths=["246px", "166px", "269px", "269px"],
+        column_widths=["26%", "18%", "28%", "28%"],
         max_height=420,
         max_chars=200,
         label="Side by side; what the teacher missed comes first",

@@ -20,10 +20,10 @@ SAME: Any = gr.skip()
 KINDS: list[tuple[str, str]] = [("Test questions", "held-out"), ("What it knew before", "probes")]
 FILTERS: list[tuple[str, str]] = [("All", "all"), ("Changed", "changed"), ("Wrong now", "wrong")]
 WIDTHS: dict[str, list[str | int]] = {
-    "held-out": ["86px", "200px", "130px", "178px", "178px", "178px"],
-    "probes": ["86px", "270px", "150px", "222px", "222px"],
+    "held-out": ["86px", "20%", "12%", "18%", "18%", "18%"],
+    "probes": ["86px", "29%", "15%", "21%", "21%"],
 }
-"""On a laptop; on a phone each row is a card (`theme.py`)."""
+"""On a wide window; on a phone each row is a card (`theme.py`)."""
 EMPTY: dict[str, str] = {
     "held-out": "Press Ask them all: base, teacher and student answer the questions that were kept back from teaching, "
     "and you see which they get right.",

@@ -104,7 +104,7 @@ def component() -> gr.Dataframe:
         interactive=True,
         wrap=True,
         static_columns=[0, 1],
-        column_widths=["64px", "190px", "230px", "230px", "122px", "122px"],
+        column_widths=["64px", "15%", "27%", "29%", "11%", "11%"],
         max_height=360,
         max_chars=160,
         label="Your examples: click a cell to change it",
