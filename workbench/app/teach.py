@@ -29,9 +29,9 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=330):
             with gr.Row():
-                begin = gr.Button("Start teaching", variant="primary", min_width=120, scale=2)
-                halt = gr.Button("Stop", variant="stop", interactive=False, min_width=70)
-                again = gr.Button("Resume", interactive=False, min_width=70)
+                begin = gr.Button("Start teaching", variant="primary", size="md", min_width=150, scale=2)
+                halt = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
+                again = gr.Button("Resume", interactive=False, size="md", min_width=100)
             further = gr.HTML(elem_id="teach-further", padding=False)
             problem = gr.HTML(elem_id="teach-problem", padding=False)
             name = gr.Textbox(label="Name of the run", info="Empty: named after the examples.", max_length=100)
@@ -59,7 +59,7 @@ def build(desk: Desk, shared: Shared) -> None:
                 save = gr.Number(choices.save_every, label="Save a checkpoint every so many steps", precision=0)
                 warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
                 more = fields.advanced(desk)
-        with gr.Column(scale=3, min_width=330):
+        with gr.Column(scale=3, min_width=440):
             watch = watching.build(desk, shared)
 
     keys: list[Key] = list(more)
