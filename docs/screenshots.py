@@ -65,7 +65,7 @@ def show_step(page: Page, step: str) -> Locator:
 
 def watch(browser: Browser, address: str, file: Path) -> None:
     """Skill, retention and an answer from midway, with what both considered at the first token they disagree on."""
-    page = replayed(browser, address, 1000)
+    page = replayed(browser, address, 1280)
     place = show_step(page, MIDWAY)
     place.locator(".tk.wb-strong").first.focus()
     top, bottom = page.locator("#teach-state").bounding_box(), place.bounding_box()
