@@ -147,6 +147,23 @@ def test_no_tab_is_wider_than_a_phone(browser: Browser, served: Served) -> None:
     assert found == dict.fromkeys(TABS, 0)
 
 
+def test_how_it_goes_and_what_it_answers_are_in_view_on_a_laptop(browser: Browser, served: Served) -> None:
+    height = 720
+    visit = Visit.to(browser, served.address, viewport={"width": 1280, "height": height})
+    lowest = "names => Math.max(...names.map(name => document.querySelector(name).getBoundingClientRect().bottom))"
+    visit.use_set()
+    visit.start(HOLD, "in view")
+    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    visit.says("#meters", "Retention")
+    assert 0 < visit.page.evaluate(lowest, ["#meters"]) < height
+    visit.tab("Compare")
+    expect(visit.page.get_by_label("Student of run")).to_have_value("in view", timeout=WAIT)
+    visit.press("Ask all three")
+    visit.says("#answer-student .wb-note", "token")
+    assert 0 < visit.page.evaluate(lowest, [f"#answer-{role}" for role in ("base", "teacher", "student")]) < height
+    visit.close()
+
+
 def harmless(visit: Visit) -> None:
     """Nothing that was written became a part of the page."""
     assert visit.page.evaluate("window.broken") is None

@@ -62,6 +62,7 @@ FRAME = """
 .form > .block > * > :is(.input-container, input[type="number"], .wrap) { margin-top: auto; }
 .gradio-container button { overflow-wrap: anywhere; }
 button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: auto; }
+#heading .prose { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 1rem; }
 #heading h1 { font-size: 1.5rem; margin: .2rem 0; }
 #heading p { margin: 0; color: var(--body-text-color-subdued); }
 .status-line { margin: 0; padding: .5rem .8rem; border-left: 4px solid var(--neutral-400);
@@ -71,8 +72,9 @@ button.show-code, button.onward { align-self: flex-start; flex-grow: 0; width: a
 .status-ready { border-color: #15803d; }
 .status-busy { border-color: #1d4ed8; }
 .status-error { border-color: #b91c1c; font-weight: 600; }
-ol.steps { display: flex; flex-wrap: wrap; gap: .5rem; list-style: none; margin: 0; padding: 0; }
-ol.steps .step { flex: 1 1 11rem; margin: 0; padding: .4rem .7rem; border: 1px solid var(--border-color-primary);
+ol.steps { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .5rem; list-style: none; margin: 0;
+  padding: 0; }
+ol.steps .step { margin: 0; padding: .4rem .7rem; border: 1px solid var(--border-color-primary);
   border-radius: 6px; font-size: .85rem; overflow-wrap: anywhere; }
 ol.steps .step b { display: block; color: var(--body-text-color); }
 ol.steps .step span { color: var(--body-text-color-subdued); }
@@ -127,7 +129,7 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 #runs-table th .wb-note { font-weight: 400; }
 @media (max-width: 40rem) {
-  ol.steps .step { flex-basis: 8rem; }
+  ol.steps { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   /* Gradio keeps the fields of a row in one line, however narrow that makes their labels. */
   .row > .form { flex-wrap: wrap; }
   .row > .form > * { flex-basis: 8rem; }
