@@ -257,7 +257,10 @@ def test_a_token_map_of_either(desk: Desk, run: Run) -> None:
     asked = next(s.asked for s in reversed(ask(desk, "Why?", run=run.name)) if s.asked is not asking.SAME)
     notice, html = asking.look(desk, "student", asked)
     assert notice == "" and "The student&#x27;s answer, seen by the teacher" in html and 'class="tk' in html
-    assert "The teacher&#x27;s answer" in asking.look(desk, "teacher", asked)[1]
+    assert "Teacher agrees" in html and "The teacher disagrees most" in html
+    html = asking.look(desk, "teacher", asked)[1]
+    assert "The teacher&#x27;s answer, seen by the student" in html
+    assert "Student agrees" in html and "The student disagrees most" in html
     assert "Ask a question first" in asking.look(desk, "student", None)[0]
     alone = Asked(Question(({"role": "user", "content": "Why?"},)), {"base": "b", "teacher": "t"})
     assert "There is no student yet" in asking.look(desk, "student", alone)[0]

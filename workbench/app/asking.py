@@ -308,7 +308,7 @@ def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
         return line("The model is busy. Look at the line at the top of the page, and try again.", wrong=True), SAME
     other = "teacher" if of == "student" else "student"
     title = f"The {of}'s answer, seen by the {other}"
-    return "", token_map(RolloutSample.from_dict(result["sample"]), title)
+    return "", token_map(RolloutSample.from_dict(result["sample"]), title, judge=other)
 
 
 def keep_question(desk: Desk, text: str) -> str:

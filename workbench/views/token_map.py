@@ -27,12 +27,13 @@ _TAB_STOPS = 128
 _LEGEND = (0, 2, 4, 6, 8, 10)
 
 
-def token_map(sample: RolloutSample, title: str = "", listed: int = 96) -> str:
+def token_map(sample: RolloutSample, title: str = "", listed: int = 96, judge: str = "teacher") -> str:
     """HTML of one answer. Pointing at a token, or tabbing to it, shows its divergence and what both considered.
 
     Args:
         title: a heading above it.
         listed: how many tokens, those with most disagreement, get the lists of choices (they are most of the HTML).
+        judge: who reads the answer: the teacher that of the student, or the student that of the teacher.
     """
     tokens, nats = pieces(sample)[:_MOST], [_number(v) for v in sample.divergence[:_MOST]]
     nats += [0.0] * (len(tokens) - len(nats))
@@ -55,8 +56,8 @@ def token_map(sample: RolloutSample, title: str = "", listed: int = 96) -> str:
         + (f'<span class="wb-muted"> \u2026 and {more:,} more tokens</span>' if more > 0 else "")
         + '</div><div class="wb-hint">Point at a token, tap it, or tab to it: what student and teacher would have said '
         "there.</div></div>"
-        + f'<div class="wb-legend"><span>Teacher agrees</span>{_legend()}<span>disagrees (nats; underlined from '
-        f'{STRONG:g})</span></div><p class="wb-say">{escape(sentence(sample))}</p></div>'
+        + f'<div class="wb-legend"><span>{judge.capitalize()} agrees</span>{_legend()}<span>disagrees (nats; underlined from '
+        f'{STRONG:g})</span></div><p class="wb-say">{escape(sentence(sample, judge))}</p></div>'
     )
 
 
@@ -83,16 +84,16 @@ def pieces(sample: RolloutSample) -> list[str]:
     return made
 
 
-def sentence(sample: RolloutSample) -> str:
-    """What the map shows, in a sentence."""
+def sentence(sample: RolloutSample, judge: str = "teacher") -> str:
+    """What the map shows, in a sentence about who reads the answer."""
     pairs = [(_number(v), t) for t, v in zip(pieces(sample), sample.divergence, strict=False)]
     if not pairs:
         return "The answer is empty."
     value, token = max(pairs, key=lambda pair: pair[0])
     if value < BOUNDS[2]:
-        return f"The teacher would have said almost the same at every token (at most {value:.2f} nats apart)."
+        return f"The {judge} would have said almost the same at every token (at most {value:.2f} nats apart)."
     name = visible(token.strip() or token)
-    return f"The teacher disagrees most at \u2018{name}\u2019 ({_nats(value)} nats)."
+    return f"The {judge} disagrees most at \u2018{name}\u2019 ({_nats(value)} nats)."
 
 
 def class_of(nats: float) -> str:
