@@ -95,6 +95,8 @@ def build(desk: Desk, shared: Shared) -> None:
     outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
     outputs += [earlier, demonstration, filled, note, asked, question]
     gr.on([press.click, question.submit], with_form(asking.ask, desk), fields, outputs, **STREAM)
+    # What is looked at closer belongs to the answers before.
+    gr.on([press.click, question.submit, start_over.click], lambda: "", None, more, **QUIET)
     often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
     of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
