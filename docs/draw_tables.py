@@ -27,6 +27,8 @@ SECOND = {
     "sequence_with": "with generic keep rows and Zorbic's questions, a quarter of each batch",
 }
 
+KNOWING = {"sdft": "SDFT", "sft": "SFT", "sft on teacher samples": "SFT on what the teacher says"}
+
 
 def finished(name: str) -> list[dict[str, Any]]:
     """The finished tasks in a file of results."""
@@ -96,11 +98,31 @@ def placement() -> Iterator[str]:
         yield row(name, *(f"{value:.2f}" for value in middle))
 
 
+def knowledge() -> Iterator[str]:
+    """What is answered of events that were taught by direct questions: medians over seeds, lowest and highest."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for line in finished("indirect"):
+        method, *place = line["task"].rsplit(" ", 2)
+        if place and place[0].isdigit():
+            found.setdefault(method, []).append(line["found"])
+
+    def cell(runs: list[dict[str, float]], figure: str) -> str:
+        values = [run[figure] for run in runs]
+        return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    yield row("taught by", "the question that was taught", "its decade", "what it undid", "kept", "seeds")
+    yield "|---|---|---|---|---|---|"
+    for method, runs in found.items():
+        figures = (cell(runs, figure) for figure in ("direct", "decade", "undone", "retention"))
+        yield row(KNOWING[method], *figures, str(len(runs)))
+
+
 TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "lesson": ("README.md", lesson),
     "sequence": ("README.md", sequence),
     "keep rows": ("docs/method.md", keep_rows),
     "placement": ("docs/pocket.md", placement),
+    "knowledge": ("docs/paper.md", knowledge),
 }
 
 

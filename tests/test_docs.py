@@ -45,7 +45,7 @@ def test_settings_page_has_every_flag_and_scorer() -> None:
     assert len(named) == 5 and named <= set(SCORERS) and all(f"| `{name}` |" in page for name in SCORERS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/pocket.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/pocket.md", "docs/paper.md"])
 def test_tables_are_what_the_results_say(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert text == script("draw_tables").with_tables(page, text), "run: python docs/draw_tables.py"
