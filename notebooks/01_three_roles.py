@@ -81,12 +81,17 @@ print(prompts.render(prompts.teacher_messages(row)))
 # %% [markdown]
 # The demonstration is in a stranger's words. The teacher's answer above is not a copy of it: the content is the
 # demonstration's, the wording is the model's own. Taking something from the prompt without any change of weights is
-# called **in-context learning**.
+# called **in-context learning**. The last sentence of the teacher's prompt is the paper's, word for word; the pocket
+# model does not think aloud, and passes over it.
 #
 # ## Before the word is chosen: probabilities
 #
 # A language model gives a probability to every token that could come next. We let base and teacher read the same
 # beginning of an answer, and stop where they disagree most.
+#
+# How far two distributions are apart is measured by the **KL divergence**: by how much the logarithm of the teacher's
+# probability is larger than the base's, averaged over what the teacher would say. It is 0 where both are equal. Its
+# unit is the nat: one nat is a factor of 2.7 between the probabilities. Notebook 03 looks at it closely.
 
 # %%
 read_by = prompts.tokenise(row)
@@ -101,6 +106,7 @@ def next_token(model, prompt, beginning):
 
 
 def disagreement(place):
+    """KL(teacher, base) of the token at this place, in nats."""
     base = next_token(loaded.model, read_by.student, said[:place])
     teacher = next_token(loaded.model, read_by.teacher, said[:place])
     return float((teacher * (teacher.clamp_min(1e-30).log() - base.clamp_min(1e-30).log())).sum())
@@ -154,7 +160,10 @@ lesson = replace(settings, optim=replace(settings.optim, steps=150))
 steps = list(sdft(roles, parts.teaching, lesson))
 student = next_token(roles.student, read_by.student, beginning)
 display(
-    Markdown(f"Loss: {steps[0].loss:.2f} nats in the first step, {steps[-1].loss:.2f} in the last.")
+    Markdown(
+        f"Loss, the same distance between teacher and student over the tokens of the student's own answers: "
+        f"{steps[0].loss:.2f} nats in the first step, {steps[-1].loss:.2f} in the last."
+    )
 )
 bars({"base": base, "teacher": teacher, "student": student})
 

@@ -326,7 +326,7 @@ def step_by_hand(base, student, weights, rows, uniform, kind="forward"):
 
 
 # %% [markdown]
-# ## The library's step, to the last digit
+# ## The library's step, digit by digit
 #
 # The library does this for whole batches, with padding, caches and packed weights. Is it the same step? We compare in
 # double precision. In single precision two programs that add in another order agree to about seven digits, and that
@@ -383,7 +383,7 @@ print(f"gradient's norm      {norm:.10f}    {step.gradient_norm:.10f}")
 print(f"all {count:,} weights after the step: at most {apart:.0e} apart")
 
 # %% [markdown]
-# Equal to the last digit. So there is nothing else in a step: what the library adds is speed, and care. (A large model
+# Equal to all digits that are printed, and further. So there is nothing else in a step: what the library adds is speed, and care. (A large model
 # is run in 16 bits. Expect two or three equal digits there, and now and then another token to be drawn.)
 
 # %% tags=["check"]
@@ -410,7 +410,7 @@ else:
 #
 # <details><summary>Solution</summary>
 #
-# `both("reverse")`. They agree again to the last digit. The reverse KL is the larger one here: the student says words to
+# `both("reverse")`. They agree again in every digit. The reverse KL is the larger one here: the student says words to
 # which the teacher gives next to no probability, and that is what reverse KL is hard on.
 #
 # </details>

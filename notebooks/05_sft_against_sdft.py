@@ -11,6 +11,7 @@ MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
 
 import json
 import statistics
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +42,18 @@ plt.style.use("class.mplstyle")
 HOME = Path("..")
 lines = (HOME / "benchmarks" / "results" / "lesson.jsonl").read_text().splitlines()
 results = [line | line.get("found", {}) for line in map(json.loads, lines)]
-NAMES = {"sdft": "SDFT", "sft": "SFT, tuned", "sft_keep": "SFT, tuned, keep rows"}
-MARKS = {"sdft": ("o", "none"), "sft": ("X", "black"), "sft_keep": ("s", "#b0b0b0")}
+NAMES = {
+    "sdft": "SDFT, its defaults",
+    "sdft_both": "SDFT, tuned",
+    "sft": "SFT, tuned",
+    "sft_keep": "SFT, tuned, keep rows",
+}
+MARKS = {
+    "sdft": ("o", "none"),
+    "sdft_both": ("D", "none"),
+    "sft": ("X", "black"),
+    "sft_keep": ("s", "#b0b0b0"),
+}
 finished = {name: [r for r in results if r["task"].split()[0] == name] for name in NAMES}
 
 figure, axes = plt.subplots(figsize=(7, 3.6))
@@ -78,7 +89,8 @@ plt.show()
 #
 # - **Is it one lucky run?** No: five seeds each, with another split, adapter and sampling.
 # - **Was the loser tuned?** Yes, and harder. Rate, steps and layers of both were tried on a quarter of seed 0's teaching
-#   rows, kept aside: thirty-two settings of SFT, sixteen of SDFT. Here are all of them:
+#   rows, kept aside: thirty-two settings of SFT, sixteen of SDFT (the diamonds). SDFT's defaults (the circles) were found
+#   on this language's test questions and probes, so those marks flatter it a little. Here are all settings:
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.6))
@@ -110,17 +122,23 @@ for method, sweep in sweeps.items():
             f"{method.upper():4} that {what}: skill {best['validation']:.2f}, kept {best['retention']:.2f} "
             f"(rate {best['lr']:g}, {best['steps']} steps, {best['targets']})"
         )
+top = max(sweeps["sft"], key=lambda r: (r["validation"], r["retention"]))
+for varied, other in (("lr", "steps"), ("steps", "lr")):
+    same = [r for r in sweeps["sft"] if all(r[k] == top[k] for k in (other, "targets"))]
+    near = {r[varied]: round(r["validation"], 2) for r in sorted(same, key=lambda r: r[varied])}
+    print(f"SFT's skill around its best, by {varied}: {near}")
 
 # %% [markdown]
 # Every method trades learning against keeping. SDFT's marks run along the top, then down the right side; SFT's lie along the
 # two axes: what learns keeps nothing, what keeps learns nothing. The first plot has SFT at the setting that learns most,
-# with three times the steps and ten times the learning rate of the best SDFT; hotter or longer still, it learns less.
+# with three times the steps and ten times the learning rate of the best SDFT; hotter or longer still, it learns less (the
+# last two lines).
 #
 # ## The race, live
 #
 # Now you race them on something quicker: *remedies*, made-up rules such as "with cough and yawning take pindor". **Same
-# rows, same batches of 16, same 60 steps, same adapter, and the same tuning for both**: each may choose between two
-# learning rates on validation rows. Sixty steps are a fifth of a usual run.
+# rows, same batches of 16, same 60 steps, same adapter, and the same tuning for both**: each may choose among three
+# learning rates on validation rows. Sixty steps are a fifth of a usual run, so the rates are high.
 #
 # > **Predict before you run.** SFT reads the right answers, SDFT never does: its teacher does. Which of the two will
 # > answer more held-out questions? And which will still count, name capitals and speak its old languages?
@@ -129,7 +147,7 @@ for method, sweep in sweeps.items():
 loaded = load(MODEL)
 usual = Settings.from_dict(POCKET_DEFAULTS if MODEL == POCKET else {})
 LONGEST = usual.rollout.max_new_tokens
-STEPS, RATES = (60, (1.5e-3, 3e-3)) if MODEL == POCKET else (60, (1e-4, 3e-4))
+STEPS, RATES = 60, (3e-3, 6e-3, 1e-2) if MODEL == POCKET else (1e-4, 3e-4, 6e-4)
 rows = read(
     HOME / "sample_data" / ("remedies.jsonl" if MODEL == POCKET else "internal_tool.jsonl")
 ).rows
@@ -190,7 +208,7 @@ for (method, seed), path in paths.items():
     axes.plot(*zip(*path, strict=True), color="black", lw=1.2, ms=8, label=label, **look)
 axes.plot(1, 0, "k*", markersize=14, clip_on=False, zorder=4)
 axes.set(
-    xlim=(0.7, 1.02), ylim=(-0.05, 0.85), xlabel="retention", ylabel="skill on held-out questions"
+    xlim=(0.3, 1.02), ylim=(-0.05, 1.08), xlabel="retention", ylabel="skill on held-out questions"
 )
 axes.set_title(f"From the star: one mark each 20 steps, {len(SEEDS)} seeds")
 axes.legend(loc="upper left")
@@ -198,10 +216,11 @@ plt.show()
 
 # %% [markdown]
 # Read each line from the star. A good method climbs; a line that leans to the left pays for what it learns with what it
-# knew.
+# knew. Both chose the middle rate, so that neither was held back by the edge of the choice. (At 3e-3 SFT forgets less, and
+# learns less still.)
 #
-# How large the distance is depends on the rows. On the calls of *toolbox*, three seeds of 200 steps, SDFT came to 1.00 and
-# SFT to 0.81, and they kept 1.00 and 0.95 ([docs/paper.md](../docs/paper.md)).
+# How large the distance is depends on the rows. On the calls of *toolbox*, 200 steps, medians of five seeds, SDFT came to
+# 1.00 and SFT to 0.73, and they kept 1.00 and 0.95 ([docs/paper.md](../docs/paper.md)).
 #
 # ## Why: whose words are they?
 
@@ -226,7 +245,8 @@ HTML(f"<style>{CSS}</style><div class='wb-columns'>{''.join(columns)}</div>")
 # %% [markdown]
 # The demonstrations are in strangers' words. SFT must learn to say those, which nobody asked for, and is pulled away from how
 # the model speaks. SDFT's target is the teacher, which is the model itself: it takes the content and says it as it always
-# does. There is less to change, so less is lost.
+# does. So there is less to change. (That this is why less is lost is the paper's explanation; the plots show only *that*
+# less is lost.)
 #
 # A fair objection: real demonstrations are rarely as mixed as these. Would SFT do well if all had one wording? Exercise 1
 # tries it.
@@ -247,13 +267,13 @@ bare = split(
 form = examine(bare.held_out, scorer="exact")
 alone, teacher = form.sit(base), form.sit(base, shown=True)
 word, advice = verdict(alone.measure, teacher.measure)
-print(f"verdict: {word}. {advice}\n")
+print(textwrap.fill(f"verdict: {word}. {advice}", 100), "\n")
 print(f"wanted:           {form.rows[0].answer}\nthe teacher says: {teacher.answers[0]}\n")
 
 exact = {"the teacher": teacher.measure}
 for method in METHODS:
     exact[f"taught by {method}"] = form.sit(
-        teach(method, bare.teaching, RATES[-1], steps=50)[0]
+        teach(method, bare.teaching, RATES[0], steps=50)[0]
     ).measure
 figure, axes = plt.subplots(figsize=(7, 1.8))
 found = list(exact.values())
@@ -276,6 +296,7 @@ assert worst["skill"] > max(r["skill"] for r in finished["sft"]), "SDFT learns m
 for key in ("sft", "sft_keep"):
     kept = max(r["retention"] for r in finished[key])
     assert kept < 0.5 < 0.9 < worst["retention"], "and keeps far more, keep rows or not"
+assert min(r["retention"] for r in finished["sdft_both"]) > 0.9, "tuned or not"
 ends = {m: [min(r["validation"], r["retention"]) for r in sweep] for m, sweep in sweeps.items()}
 assert max(ends["sdft"]) > 0.85 and max(ends["sft"]) < 0.2, (
     "no setting of SFT both learns and keeps"
@@ -286,6 +307,7 @@ if MODEL == POCKET:
     for seed in SEEDS:
         assert end["SDFT", seed][1] > end["SFT", seed][1] + 0.2, "it learns more"
         assert end["SDFT", seed][0] > end["SFT", seed][0], "and keeps more"
+    assert set(tuned.values()) == {RATES[1]}, "neither chose the edge"
     assert word == "cannot"
     assert exact["taught by SFT"].low > exact["taught by SDFT"].high, (
         "SFT learns a form never shown"
@@ -295,8 +317,9 @@ if MODEL == POCKET:
 # SDFT moves the student towards its teacher, and no further. A form that the teacher never uses is out of reach, however
 # clear the demonstrations. SFT does not ask what the teacher would say: it copies, and here copying was wanted.
 #
-# There is a second such case: **facts to be known by heart**. After 200 steps, one seed, the pocket knew all of the sixty facts
-# that it was taught by SFT and 44 by SDFT ([docs/paper.md](../docs/paper.md); notebook 06 has a shorter lesson).
+# There is a second such case: **facts to be known by heart**, and asked for as they were taught. After 200 steps the pocket
+# knew all of sixty facts by SFT and 93% by SDFT, medians of five seeds ([docs/paper.md](../docs/paper.md); notebook 06 has a
+# shorter lesson, and asks in other ways, too).
 #
 # ## When to use which
 #
@@ -306,7 +329,7 @@ if MODEL == POCKET:
 # | demonstrations by many hands, in many wordings | SDFT |
 # | the check says `cannot`: a form or behaviour that the model does not show even with the example before it | SFT, or a stronger model |
 # | exact strings that a program reads | SFT; or a teacher's wording that asks for the form (`--template`) |
-# | facts by heart, and nothing else matters | SFT; better still, look them up |
+# | facts by heart, asked as they were taught, and nothing else matters | SFT; better still, look them up |
 # | long answers, a large model, little time | SFT: no sampling (but see exercise 2) |
 #
 # In doubt race them on your own rows: `workbench teach FILE --beside-sft`.
@@ -324,7 +347,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 uniform = [replace(row, demonstration=f"Take {row.answer}.") for row in parts.teaching]
 one_wording = teach("SFT", uniform, tuned["SFT"], exam=examine(parts.held_out))[1][-1]
 for name, (kept, skill) in {
@@ -347,7 +370,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 pace = {}
 for method, loop in METHODS.items():
     settings = replace(usual, optim=replace(usual.optim, steps=10, batch=16))
@@ -372,7 +395,7 @@ assert "sample" in pace["SDFT"] and "sample" not in pace["SFT"]
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 contains = get_scorer("contains")
 found = [contains(text, row.answer) for text, row in zip(teacher.answers, form.rows, strict=True)]
 print(f"The call is somewhere in {sum(found)} of {len(found)} answers of the teacher.")

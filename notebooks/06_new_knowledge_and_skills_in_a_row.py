@@ -2,8 +2,8 @@
 # # 06 New knowledge, and skills in a row
 #
 # **Can a model be taught facts that it never saw, so that it can use them? And does it still have yesterday's lesson
-# after today's?** The paper says yes to both. This small model says "hardly" to the first and "if you take care" to the
-# second, and you will see why.
+# after today's?** The paper says yes to both. This small model says "it depends on how you ask" to the first and "if you take
+# care" to the second, and you will see why.
 
 # %%
 MODEL = "pocket"  # or "Qwen/Qwen3-4B-Instruct-2507", on a GPU
@@ -139,18 +139,21 @@ for name in ("Taught by SDFT", "Taught by SFT"):
     print(f"{name}, indirect and wrong, for example: {wrong[0]}  |  {wrong[1]}")
 
 # %% [markdown]
-# So on this model the paper's claim does **not** come out. It reports 98% of indirect questions right for SDFT and 80% for
+# So here the paper's claim does **not** come out. It reports 98% of indirect questions right for SDFT and 80% for
 # SFT, on a 7B model. Here both are no better than the base's guesses.
 #
-# Asked directly, SDFT knows more after so short a lesson. After 200 steps, one seed, it was the other way round: SFT knew all
-# sixty facts and SDFT 44 ([docs/paper.md](../docs/paper.md)). Why does the rest not come?
+# Asked directly, SDFT knows more after so short a lesson. After 200 steps it was the other way round: SFT knew all sixty facts
+# and SDFT 93%, medians of five seeds ([docs/paper.md](../docs/paper.md)). Why does the rest not come?
 #
 # - **Not the teacher.** It answers all indirect questions with the article before it.
 # - **The model.** Having learned "Ostrela's flood: 1928", a language model does not find "the flood of 1928: Ostrela"
 #   by itself. This is known as the *reversal curse*. A large model may get round it by what else it knows; this
 #   one has 2.4 million weights and nothing to connect a made-up event with.
-# - **The world.** The teacher's answers here are one short sentence. A teacher that explains at length, as a large model
-#   does, would perhaps mention a fact from more than one side. (This is a guess; nothing here tests it.)
+# - **The question.** The paper's indirect questions go on from a fact instead of turning it round. So the pocket was given
+#   a richer world to read, with questions such as "In which decade was the flood in Ostrela?", and was then taught the same
+#   facts in the same way. Now SDFT's student names the decade in 85% of cases and SFT's in 5%, though SFT's knows every
+#   year ([docs/paper.md](../docs/paper.md#new-knowledge-in-a-richer-world)). A fact that is said as the model says its other
+#   facts joins them. One in a stranger's words is learned as the answer to one question.
 #
 # What does help is not to teach at all: the second pair of bars is the base *reading the article*. For facts that may
 # change, looking them up is the better tool on any model.
@@ -293,7 +296,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 lost = {}
 for name, decoder in (("without", forgetful), ("with", mindful)):
     now = retention.exam.sit(decoder).hits
@@ -318,7 +321,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 countries = {row.answer for row in indirect if row.question.startswith("Which country")}
 asked_for = [i for i, row in enumerate(exams["indirect"].rows) if row.answer in countries]
 said = [sittings["Taught by SDFT"]["indirect"].answers[i] for i in asked_for]
@@ -339,7 +342,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 kept = round(0.4 * LESSON["batch"])
 print(f"{kept} of {LESSON['batch']} rows of a batch keep, {LESSON['batch'] - kept} teach")
 print(f"steps of a lesson: {LESSON['steps']} without keep rows, {longer} with them")
@@ -353,7 +356,8 @@ if MODEL == POCKET:
 # ## Recap
 #
 # - Knowing the answer to a question is not knowing the fact: ask indirectly, too.
-# - On a tiny model facts do not come out turned round, whoever teaches. On large ones the paper found that they do.
+# - On a tiny model facts do not come out turned round, whoever teaches. What goes on from a fact does, if the fact was
+#   learned in the model's own words.
 # - What changes, look up; teach what stays.
 # - Lessons in a row undo each other, alike or not, though SDFT is gentler than SFT within one.
 # - Keep rows, questions without answers, hold what is named in them. What is not named is not held.

@@ -341,7 +341,7 @@ plt.show()
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 tool = read("../sample_data/internal_tool.jsonl").rows
 other = Exam(loaded, prompts, tool[:12], longest=longest)
 judged, why = verdict(other.sit(base).measure, other.sit(base, shown=True).measure)
@@ -360,7 +360,7 @@ if MODEL == POCKET:
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 smallest = next(card for card in range(2, 9) if plan(card).get("fits"))
 refused = plan(smallest - 1)
 print(f"{smallest} GB fits.\n{smallest - 1} GB: {refused['error']}")
@@ -378,7 +378,7 @@ assert "advice" in refused and ranks[4] < ranks[16] / 3 < ranks[64] / 9
 #
 # </details>
 
-# %% tags=["solution"] jupyter={"source_hidden": true}
+# %% tags=["solution"] jupyter={"outputs_hidden": true, "source_hidden": true}
 adapter = sum(p.numel() for p in taught.adapter.values())
 model = sum(p.numel() for p in loaded.model.parameters())
 print(f"{adapter:,} of {model:,} weights: {adapter / model:.1%}")
