@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.desks import desk_at_rest
+from tests.fake_run import finished
 from workbench.app import status
 from workbench.app.desk import Desk
+from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 
 
@@ -32,3 +34,10 @@ def test_a_model_that_could_not_be_loaded_is_said_beside_the_one_that_is_there(d
 def test_where_no_model_is_there_none_is_said_to_be(tmp_path: Path) -> None:
     with desk_at_rest(tmp_path, "missing") as desk:
         assert status.sentence(desk) == "There is no model missing. Check the name."
+
+
+def test_while_a_run_begins_another_can_be_compared(desk: Desk) -> None:
+    assert "base and teacher only, until something is taught" in status.steps_html(desk)
+    finished(desk.runs, "first", [Demonstration(f"Q{i}", f"D{i}", f"A{i}") for i in range(4)])
+    desk.drafts.choose(run="second")
+    assert "base and teacher only" not in status.steps_html(desk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from workbench.app.desk import Cursor, Desk
+from workbench.app.questions import run_names
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RunEnded, RunStarted, Step
 
@@ -124,8 +125,8 @@ def _teach(desk: Desk) -> tuple[str, str, bool]:
 
 def _compare(desk: Desk) -> tuple[str, str, bool]:
     events = _events(desk, desk.drafts.run)
-    # A run that was imported has an end, and no steps.
-    taught = any(isinstance(event, Step | RunEnded) for event in events)
+    # A run that was imported has an end, and no steps. While a new one begins the others can be asked.
+    taught = any(isinstance(event, Step | RunEnded) for event in events) or bool(run_names(desk.runs))
     return "Compare", "can begin" if taught else "base and teacher only, until something is taught", False
 
 
