@@ -104,6 +104,8 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path, said: io.StringIO, monk
     skill = {"base": 0.0, "teacher": 0.94, "student": 0.39, "n": 18}
     conduct.follow_up(run, {**conduct.result(run), "skill": skill, "steps": 320})
     assert "far from its teacher, 39% against 94%: teach it for longer (--steps 640)" in said.getvalue()
+    conduct.follow_up(run, {**conduct.result(run), "skill": skill, "steps": 4})
+    assert "teach it for longer (--steps 320)" in said.getvalue()
     far = made(tmp_path / "else where", "one")
     conduct.follow_up(far, conduct.result(far))
     assert f"workbench runs --runs '{far.path.parent}'" in said.getvalue()

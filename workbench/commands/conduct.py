@@ -15,10 +15,10 @@ from workbench.commands.options import downloading
 from workbench.errors import RunError
 from workbench.evaluation import answer
 from workbench.events import Checked, Evaluated, Measure, RunEnded, Step
-from workbench.models import LoadedModel
+from workbench.models import POCKET, LoadedModel
 from workbench.runs import Run, default_runs
 from workbench.runs.session import Session, load_for, student_at
-from workbench.settings import Settings
+from workbench.settings import Settings, own_defaults
 from workbench.training.batches import make_prompts
 from workbench.training.together import crew
 from workbench.views.words import ran_out
@@ -223,9 +223,12 @@ def follow_up(run: Run, found: dict[str, Any]) -> None:
     screen.say(f"The run is kept in {run.path}")
     skill = found["skill"]
     if found["method"] == "sdft" and skill["n"] and skill["student"] < NEAR * (skill["teacher"] or 0):
+        # What the model needs by default is the least that is worth trying: twice a first try may be nothing.
+        usual = own_defaults(run.config["model"] == POCKET, run.config.get("on") is not None)
+        longer = max(2 * found["steps"], Settings.from_dict(usual).optim.steps)
         screen.say(
             f"It is still far from its teacher, {skill['student']:.0%} against {skill['teacher']:.0%}: teach it for "
-            f"longer (--steps {2 * found['steps']}), or give it more examples."
+            f"longer (--steps {longer}), or give it more examples."
         )
     screen.say("Worth trying next:")
     screen.say(f"  workbench compare {_called(run)} --prompt {shlex.quote(row.question)}")
