@@ -335,6 +335,9 @@ def test_the_questions_to_keep_are_edited_as_lines(desk: Desk) -> None:
     fixing.set_keep(desk, text + "\n\nNew?\n")
     assert [row["prompt"] for row in desk.drafts.keep] == ["One?", "Two\nlines?", '"Quoted" one?', "New?"]
     assert desk.drafts.keep[0]["id"] == "k1"
+    assert "4 questions are to keep their answers." in fixing.set_keep(desk, fixing.keep_text(desk))[0]
+    assert "1 question is to keep its answer." in fixing.set_keep(desk, "One?")[0]
+    fixing.set_keep(desk, text + "\n\nNew?\n")
     assert "Line 1" in fixing.set_keep(desk, "[{broken")[0] and len(desk.drafts.keep) == 4
     cursor: dict[str, Any] = {}
     assert fixing.poll(desk, cursor) == [fixing.keep_text(desk)]

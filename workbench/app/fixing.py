@@ -106,7 +106,7 @@ def set_keep(desk: Desk, text: str) -> list[Any]:
         desk.drafts.set_keep(kept)
     except WorkbenchError as error:
         return [wrong(error), gr.skip()]
-    return [note(f"{len(desk.drafts.keep)} questions are to keep their answers."), keep_text(desk)]
+    return [note(sheet.keep_sentence(desk.drafts)), keep_text(desk)]
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:

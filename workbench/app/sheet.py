@@ -132,12 +132,18 @@ def summary(desk: Desk) -> str:
     test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
     if not scored:
         test = ", without a right answer to look for, so skill cannot be measured"
-    kept = f" {len(drafts.keep)} questions are to keep their answers." if drafts.keep else ""
+    kept = f" {keep_sentence(drafts)}" if drafts.keep else ""
     return note(
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
         f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}.{kept}",
         "info",
     )
+
+
+def keep_sentence(drafts: Draft) -> str:
+    """How many questions are to keep their answers."""
+    count = len(drafts.keep)
+    return "1 question is to keep its answer." if count == 1 else f"{count} questions are to keep their answers."
 
 
 def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:
