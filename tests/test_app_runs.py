@@ -155,8 +155,7 @@ def test_open_rename_and_note(desk: Desk) -> None:
         shelving.note(desk, "two", "x" * 4001)
     shelving.note(desk, "two", "half \ud800")
     assert shelf.note_of(desk.run("two")) == "half ?"
-    box = runs.note_box(desk, "first try")
-    assert (box["label"], box["value"]) == ("Note on first try", EVIL)
+    assert (box := runs.note_box(desk, "first try"))["label"] == "Note on first try" and box["value"] == EVIL
     assert names(desk) == ["first try", "two"]
 
 

@@ -56,8 +56,9 @@ def token_map(sample: RolloutSample, title: str = "", listed: int = 96, judge: s
         + (f'<span class="wb-muted"> \u2026 and {more:,} more tokens</span>' if more > 0 else "")
         + '</div><div class="wb-hint">Point at a token, tap it, or tab to it: what student and teacher would have said '
         "there.</div></div>"
-        + f'<div class="wb-legend"><span>{judge.capitalize()} agrees</span>{_legend()}<span>disagrees (nats; underlined from '
-        f'{STRONG:g})</span></div><p class="wb-say">{escape(sentence(sample, judge))}</p></div>'
+        + f'<div class="wb-legend"><span>{judge.capitalize()} agrees</span>{_legend()}'
+        + f"<span>disagrees (nats; underlined from {STRONG:g})</span></div>"
+        + f'<p class="wb-say">{escape(sentence(sample, judge))}</p></div>'
     )
 
 
