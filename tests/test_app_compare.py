@@ -271,6 +271,9 @@ def test_keep_this_puts_it_on_the_list_once(desk: Desk) -> None:
     assert "already" in asking.keep_question(desk, "What is 3 plus 4?")
     assert [row["prompt"] for row in desk.drafts.keep] == ["What is 3 plus 4?"]
     assert "Write a question" in asking.keep_question(desk, " ")
+    desk.drafts.add({"prompt": "What is red?", "demonstration": "It is mipa."})
+    refused = asking.keep_question(desk, "What is red?")
+    assert "Not kept" in refused and "one of your examples" in refused and len(desk.drafts.keep) == 1
 
 
 def test_the_page_is_rebuilt_from_disk(desk: Desk, run: Run, rows: list[Demonstration]) -> None:

@@ -316,7 +316,11 @@ def test_ask_fix_keep(working: Desk) -> None:
     refused, *table = fixing.keep_example(working, "What is red?", " ", "")
     assert "note-wrong" in refused and table == [gr.skip()] * sheet.VIEW
     assert "This question fails" in list(fixing.ask(working, "boom"))[-1][1]
-    assert fixing.keep_as_is(working, "What is 3 plus 4?")[1] == "What is 3 plus 4?"
+    *_, (own, _said) = fixing.ask(working, "What is 3 plus 4?")
+    for question, answer, why in (("What is 4?", own, "Ask it first"), ("What is 3 plus 4?", "8", "was corrected")):
+        refused, kept = fixing.keep_as_is(working, question, answer)
+        assert why in refused and "note-wrong" in refused and kept == ""
+    assert fixing.keep_as_is(working, "What is 3 plus 4?", own)[1] == "What is 3 plus 4?"
 
 
 def test_what_was_kept_or_added_is_on_the_page_that_is_shown(desk: Desk) -> None:

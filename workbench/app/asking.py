@@ -315,13 +315,16 @@ def keep_question(desk: Desk, text: str) -> str:
     """Put the question on the keep list."""
     if not (text or "").strip():
         return line("Write a question whose answer should not change, then press Keep this.", wrong=True)
+    if row_of(desk.drafts.good, text) is not None:
+        said = "It is one of your examples, which are there to change its answer. Delete it there first."
+        return line(f"Not kept. {said}", wrong=True)
     new = desk.drafts.add_keep(text.strip())
     count = len(desk.drafts.keep)
     if not new:
         return line(f"It is on the keep list already ({count} in all).")
     return line(
-        f"Kept: teaching will try not to change the answer to this question. {count} on the keep list, which the "
-        "Examples page shows."
+        f"Kept: teaching will hold the student to what the base answers to this question. {count} on the keep list, "
+        "which the Examples page shows."
     )
 
 

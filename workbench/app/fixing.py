@@ -18,6 +18,8 @@ from workbench.views.text import clip, plain
 _PATIENCE = 10.0
 _LONGEST = 20_000
 _NONE = "Choose a row in the table."
+_ANSWERED = "examples.answered"
+"""Where the last question and the model's own answer to it are kept."""
 
 
 def prompts(desk: Desk, number: Any) -> list[str]:
@@ -61,6 +63,7 @@ def ask(desk: Desk, question: str) -> Iterator[list[str]]:
     except WorkbenchError as error:
         yield [text, wrong(error)]
         return
+    desk.drafts.type(_ANSWERED, json.dumps([question.strip(), str(answers[0]["text"])]))
     yield [
         str(answers[0]["text"]),
         note("Correct the answer, then keep it. If it is right, put it on the list.", "info"),
@@ -82,10 +85,16 @@ def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> list
     return [note(f"Kept as row {count}."), *sheet.view(desk, rows.pages(count))]
 
 
-def keep_as_is(desk: Desk, question: str) -> list[str]:
-    """The answer is right: the question goes on the list of those to keep."""
+def keep_as_is(desk: Desk, question: str, answer: str) -> list[str]:
+    """The model's own answer is right: the question goes on the list of those to keep."""
     if not (question or "").strip():
         return [note("Write a question first.", "wrong"), keep_text(desk)]
+    asked, said = json.loads(desk.drafts.typed(_ANSWERED) or "[null, null]")
+    if asked != question.strip():
+        return [note("Ask it first, to see which answer would stay.", "wrong"), keep_text(desk)]
+    if (answer or "").strip() != said.strip():
+        advice = "Keep it as an example, or ask again to see the model's own."
+        return [note(f"The answer was corrected, so it would not stay. {advice}", "wrong"), keep_text(desk)]
     new = desk.drafts.add_keep(question.strip())
     return [note("It is on the list of questions to keep." if new else "It was on the list already."), keep_text(desk)]
 
@@ -180,7 +189,7 @@ def build(desk: Desk, shared: Shared, number: gr.Number, shown: list[Any]) -> No
     for start in (press.click, asked.submit):
         start(partial(ask, desk), asked, [corrected, said], concurrency_limit=4, **PRIVATE)
     keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **PRIVATE)
-    as_is.click(partial(keep_as_is, desk), asked, [said, kept], **PRIVATE)
+    as_is.click(partial(keep_as_is, desk), [asked, corrected], [said, kept], **PRIVATE)
     kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **PRIVATE)
     for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):
         shared.remember(component, f"examples.{key}")
