@@ -101,6 +101,14 @@ def test_a_long_question_is_no_row() -> None:
             prompts.tokenise_question(row, limit=100, room=10)
     with pytest.raises(InputError, match="leaves no room"):
         prompts.tokenise_question(Demonstration("short", "d"), limit=100, room=100)
+    mark = prompts.tokenizer.all_special_tokens[0]
+    for row, said in (
+        (Demonstration(f"short {mark}", "d"), "The question contains"),
+        (Demonstration([*turns[:2], {"role": "user", "content": mark}], "d"), "The conversation contains"),
+        (Demonstration("short", mark), "What the teacher is shown contains"),
+    ):
+        with pytest.raises(InputError, match=said):
+            prompts.tokenise_question(row, limit=1000, room=10)
     row = Demonstration("short", "d")
     assert prompts.tokenise_question(row, limit=100, room=10) == prompts.tokenise(row)
 

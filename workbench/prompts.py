@@ -132,12 +132,9 @@ class Prompts:
                 are counted, some named.
         """
         rows = list(rows)
-        if limit - room < 1:
-            raise InputError(
-                f"An answer of up to {room} tokens leaves no room for a question: the model reads {limit} in all.",
-                "Lower the longest answer (--max-new-tokens).",
-            )
-        self._refuse_special_tokens(rows)
+        _refuse_no_room(limit, room)
+        for index, row in enumerate(rows):
+            self._refuse_special_tokens(row, _name(row, index), _name(row, index))
         tokens = [self.tokenise(row) for row in rows]
         self._refuse_long(
             rows,
@@ -157,17 +154,19 @@ class Prompts:
 
     def tokenise_question(self, row: Demonstration, limit: int, room: int) -> PromptTokens:
         """Tokenise what a person asks, which is no row of a file. Arguments and errors as for `tokenise_all`."""
-        tokens = self.tokenise(row)
+        _refuse_no_room(limit, room)
         asked = "The question" if isinstance(row.prompt, str) or len(row.prompt) == 1 else "The conversation"
+        self._refuse_special_tokens(row, asked, "What the teacher is shown")
+        tokens = self.tokenise(row)
         lengths = ((asked, len(tokens.student)), (f"{asked} with what the teacher is shown", len(tokens.teacher)))
         for what, length in lengths:
-            if 0 < limit - room < length:
+            if limit - room < length:
                 raise InputError(
                     f"{what} has {length:,} tokens; the limit is {limit - room:,} ({limit:,} of the model less "
                     f"{room:,} kept for the answer).",
                     "Shorten it, or lower the longest answer.",
                 )
-        return self.tokenise_all([row], limit, room)[0]
+        return tokens
 
     @staticmethod
     def _refuse_long(rows: Sequence[Demonstration], lengths: Sequence[int], limit: int, why: str, advice: str) -> None:
@@ -181,20 +180,28 @@ class Prompts:
             advice,
         )
 
-    def _refuse_special_tokens(self, rows: Sequence[Demonstration]) -> None:
+    def _refuse_special_tokens(self, row: Demonstration, asked: str, shown: str) -> None:
+        """Args: asked, shown: what an error calls the prompt, and the demonstration or context."""
         special = [t for t in self.tokenizer.all_special_tokens if t]
         added = self.tokenizer.added_tokens_decoder.values()
         special += [str(t) for t in added if getattr(t, "special", False) or str(t).startswith("<|")]
-        for index, row in enumerate(rows):
-            texts = [m["content"] for m in self.student_messages(row)]
-            texts += [t for t in (row.demonstration, row.context) if t]
-            for text in texts:
-                for token in special:
-                    if token in text:
-                        raise InputError(
-                            f"{_name(row, index)} contains {token!r}, which this model reads as the border of a turn.",
-                            "Take it out of the text; chat messages belong in a list of role and content.",
-                        )
+        texts = [(asked, m["content"]) for m in self.student_messages(row)]
+        texts += [(shown, text) for text in (row.demonstration, row.context) if text]
+        for name, text in texts:
+            for token in special:
+                if token in text:
+                    raise InputError(
+                        f"{name} contains {token!r}, which this model reads as the border of a turn.",
+                        "Take it out of the text; chat messages belong in a list of role and content.",
+                    )
+
+
+def _refuse_no_room(limit: int, room: int) -> None:
+    if limit - room < 1:
+        raise InputError(
+            f"An answer of up to {room} tokens leaves no room for a question: the model reads {limit} in all.",
+            "Lower the longest answer (--max-new-tokens).",
+        )
 
 
 def _name(row: Demonstration, index: int) -> str:
