@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.desks import desk_at_rest
-from workbench.app import asking, conversing
+from workbench.app import answered, asking, conversing
 from workbench.app.asking import Asked, Form
 from workbench.app.desk import Desk
 from workbench.app.questions import Question
@@ -43,6 +43,17 @@ def test_it_outlives_a_refresh_and_a_restart(desk: Desk, tmp_path: Path) -> None
     assert turns == said[0] and html == said[1] and part["open"]
     conversing.start_over(again)
     assert conversing.kept(Desk.at(tmp_path, desk.worker)) == []
+
+
+def test_an_answer_of_a_conversation_that_was_ended_does_not_bring_it_back(desk: Desk) -> None:
+    turns, *_ = conversing.carry(desk, HI, "base", [])
+    last = next(s.asked for s in reversed(list(asking.ask(desk, Form("And now?", turns=turns)))) if s.asked)
+    assert len(conversing.carry(desk, last, "base", turns)[0]) == 4
+    assert len(conversing.carry(desk, last, "teacher", [*turns, *turns])[0]) == 4, "another answer may be chosen"
+    begun, *_ = conversing.start_over(desk)
+    for asked in (last, asking.again(answered.kept(desk.drafts), "").asked):
+        left, _, _, said = conversing.carry(desk, asked, "base", begun)
+        assert left == [] and "you have ended" in said and conversing.kept(desk) == []
 
 
 def test_another_tab_hears_of_it_once(desk: Desk) -> None:

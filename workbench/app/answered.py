@@ -26,6 +26,7 @@ class Answered:
         filled: for which question the teacher's field was filled in, and with what.
         beside: the step of the second student, 0 for none.
         by: the page that asked.
+        turns: how many of the conversation were before it.
         answers, earlier: of all three, and of the second student.
     """
 
@@ -33,12 +34,20 @@ class Answered:
     filled: tuple[str, str]
     beside: int
     by: str
+    turns: int
     answers: Answers
     earlier: Answers
 
 
 def keep(
-    drafts: Draft, question: Question, filled: tuple[str, str], beside: int, by: str, first: Call, second: Call | None
+    drafts: Draft,
+    question: Question,
+    filled: tuple[str, str],
+    beside: int,
+    by: str,
+    turns: int,
+    first: Call,
+    second: Call | None,
 ) -> None:
     """Write the answers down as soon as they are there, also when nobody looks any more. Returns at once."""
     about = {
@@ -50,6 +59,7 @@ def keep(
         "filled": list(filled),
         "beside": beside if second is not None else 0,
         "by": by,
+        "turns": turns,
     }
 
     def wait() -> None:
@@ -93,6 +103,7 @@ def kept(drafts: Draft) -> Answered | None:
             (str(text), str(shown)),
             int(held["beside"]),
             str(held["by"]),
+            int(held["turns"]),
             _answers(held["answers"]),
             _answers(held["earlier"]),
         )

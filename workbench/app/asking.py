@@ -98,10 +98,11 @@ class Shown(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The last question with its answers by role."""
+    """The last question with its answers by role, and how many turns of the conversation were before it."""
 
     question: Question
     texts: dict[str, str]
+    turns: int = 0
 
 
 def prepare(
@@ -157,7 +158,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     second = None
     if question.run and form.beside:
         second = desk.worker.call("ask", **at_step(question, form.beside).arguments(sampling, ["student"]))
-    keep(desk.drafts, question, filled, form.beside, form.by, first, second)
+    keep(desk.drafts, question, filled, form.beside, form.by, len(form.turns), first, second)
     loading = desk.worker.status.state == "loading"
     blank = {f"{role}_prompt": "" for role in (*ROLES, "earlier")}
     yield Shown(
@@ -179,7 +180,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     yield Shown(
         notice=line(CARRIED) if form.turns else "",
         **{f"{role}_prompt": answers.prompts.get(role, "") for role in roles},
-        asked=Asked(question, {role: answers.texts.get(role, "") for role in roles}),
+        asked=Asked(question, {role: answers.texts.get(role, "") for role in roles}, len(form.turns)),
     )
     for earlier in follow(second or (), time.monotonic):
         if earlier.problem:
@@ -206,7 +207,7 @@ def again(last: Answered, typed: str) -> Shown:
         earlier_prompt=last.earlier.prompts.get("student", ""),
         earlier_column=gr.update(visible=bool(last.beside)),
         **(_teacher_field(question, last.filled) if typed.strip() == question.text else {}),
-        asked=Asked(question, {role: last.answers.texts[role] for role in roles}),
+        asked=Asked(question, {role: last.answers.texts[role] for role in roles}, last.turns),
     )
 
 

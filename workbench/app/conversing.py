@@ -18,6 +18,7 @@ from workbench.views.text import shown as safe
 
 Turns = list[dict[str, str]]
 
+OVER = "This answer belongs to the conversation that you have ended. Ask a question first."
 _KEY = "compare.turns"
 
 
@@ -39,6 +40,8 @@ def carry(desk: Desk, asked: Asked | None, who: str, turns: Turns) -> tuple[Any,
     if asked is None or who not in asked.texts:
         why = "Ask a question first." if asked is None else NO_STUDENT
         return turns, conversation(turns), SAME, line(why, wrong=True)
+    if len(turns) < asked.turns:
+        return turns, conversation(turns), SAME, line(OVER, wrong=True)
     answer = {"role": "assistant", "content": asked.texts[who]}
     turns = [*({**m} for m in asked.question.messages), answer]
     try:
