@@ -377,19 +377,6 @@ def test_each_setting_has_its_sentence_from_the_one_source(at: Open) -> None:
         assert field.value == teaching.default_of(desk, group, name)
 
 
-def test_the_endpoint_takes_typed_values_and_returns_the_run(at: Open) -> None:
-    desk = at()
-    made = teach.teach_by_api(desk, "mine", "sdft", 12, 0.001, {"lora": {"rank": 4}})
-    assert made == "mine"
-    until(lambda: ended(desk, "mine"))
-    settings = desk.run("mine").config["settings"]
-    assert (settings["optim"]["steps"], settings["optim"]["lr"], settings["lora"]["rank"]) == (12, 0.001, 4)
-    for wrong in ({"method": "magic"}, {"settings": {"lora": {"colour": 1}}}, {"on": "nothing"}, {"steps": -1}):
-        with pytest.raises(gr.Error):
-            teach.teach_by_api(desk, **wrong)
-    assert teaching.run_names(desk) == ["mine"]
-
-
 def test_hostile_names_and_rows_stay_words(at: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = at()
     desk.drafts.choose(run=EVIL)

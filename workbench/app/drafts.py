@@ -19,42 +19,19 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from workbench.app.choices import Choices
 from workbench.app.history import Examples, History, Row
 from workbench.demonstrations import Demonstration, Split, split, write
 from workbench.demonstrations.lenient import problem_of, row_from
 from workbench.demonstrations.table import wrong_rows
 from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
-from workbench.settings import GROUPS
 
 _Judged = tuple[tuple[Row, ...], list[Demonstration], dict[int, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What else is chosen, with the defaults of the command line.
-
-    Attributes:
-        settings: by group and name, only what differs from the model's defaults.
-        method: sdft or sft.
-        on: the run whose result is taught further; None for the model as it was loaded.
-        run: the run in view on Teach and Compare.
-        strict: whether wrong rows block the good ones.
-    """
-
-    settings: dict[str, dict[str, Any]]
-    method: str = "sdft"
-    on: str | None = None
-    run: str | None = None
-    held_out: float = 0.3
-    scorer: str = "contains"
-    evaluate_every: int = 50
-    save_every: int = 50
-    strict: bool = False
 
 
 class Draft:
@@ -152,17 +129,22 @@ class Draft:
         """What stands in a text field."""
         return str(self._typed.get(key, ""))
 
-    def split(self) -> Split:
-        """How the good rows are split: the same as the run will have. Raises InputError where that cannot be."""
-        seed = int(self._choices.settings.get("optim", {}).get("seed", 0))
-        if self._choices.strict and self.problems:
+    def split(self, choices: Choices | None = None) -> Split:
+        """How the good rows are split: the same as the run will have. Raises InputError where that cannot be.
+
+        Args:
+            choices: what a run is begun with; None: what is chosen here.
+        """
+        choices = choices or self._choices
+        seed = int(choices.settings.get("optim", {}).get("seed", 0))
+        if choices.strict and self.problems:
             raise InputError(
                 f"{wrong_rows(len(self.problems), len(self.rows))}.",
                 "Mend or delete them on the Examples page, or untick that wrong rows block the others.",
             )
         if not self.good:
             raise InputError("There are no examples yet.", "Choose a set on the Examples page and use it.")
-        return split(self.good, held_out=self._choices.held_out, seed=seed)
+        return split(self.good, held_out=choices.held_out, seed=seed)
 
     def fingerprint(self) -> str:
         """What a check depends on, as a short text: it no longer holds when this has changed."""
@@ -258,16 +240,8 @@ class Draft:
 
     def set_setting(self, group: str, name: str, value: Any) -> None:
         """Choose a setting; None goes back to the model's default. Raises InputError on a wrong value or name."""
-        kind = GROUPS.get(group)
-        if kind is None or name not in {f.name for f in fields(kind)}:
-            raise InputError(f"There is no setting {name!r} in {group!r}.", "See docs/settings.md for those that are.")
-        if value is not None:
-            kind(**{name: value})
         with self._lock:
-            groups = {g: dict(v) for g, v in self._choices.settings.items()}
-            groups.setdefault(group, {})[name] = value
-            kept = {g: {n: v for n, v in values.items() if v is not None} for g, values in groups.items()}
-            self.choose(settings={g: v for g, v in kept.items() if v})
+            self.choose(settings=self._choices.with_setting(group, name, value).settings)
 
     def choose(self, **chosen: Any) -> None:
         """Choose any of `Choices`: `choose(method="sft", run="zorbic-2")`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -325,15 +326,14 @@ def teach_by_api(
     settings: dict[str, dict[str, Any]] | None = None,
     on: str | None = None,
 ) -> str:
-    """Put what was given into the draft, and begin."""
+    """Begin with what was given, over what the page shows; a person who is filling in its form finds it as it was."""
     given = {(group, key): value for group, values in (settings or {}).items() for key, value in values.items()}
     given |= {} if steps is None else {("optim", "steps"): steps}
     given |= {} if learning_rate is None else {("optim", "lr"): learning_rate}
     try:
         if method not in ("sdft", "sft"):
             raise InputError(f"There is no method {method!r}.", "Choose sdft or sft.")
-        teaching.set_values(desk, given)
-        desk.drafts.choose(method=method, on=on or None)
-        return teaching.start(desk, name)
+        choices = replace(desk.drafts.choices, method=method, on=on or None)
+        return teaching.start(desk, name, teaching.with_values(desk, choices, given))
     except WorkbenchError as error:
         raise gr.Error(str(error), print_exception=False) from error

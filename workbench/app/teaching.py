@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.app.choices import Choices
 from workbench.app.desk import Desk
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Evaluated, Event
@@ -41,64 +42,80 @@ class Lesson:
         return f"{last['problem']} {last['advice']}" if last.get("reply") == "failed" else ""
 
 
-def default_of(desk: Desk, group: str, name: str) -> Any:
+def default_of(desk: Desk, group: str, name: str, choices: Choices | None = None) -> Any:
     """What a setting is if nothing is chosen: the bundled model has defaults of its own."""
-    own = own_defaults(desk.worker.status.model in ("pocket", None), desk.drafts.choices.on is not None)
+    on = (choices or desk.drafts.choices).on
+    own = own_defaults(desk.worker.status.model in ("pocket", None), on is not None)
     return own.get(group, {}).get(name, getattr(GROUPS[group](), name, None) if group in GROUPS else None)
 
 
-def chosen(desk: Desk) -> Settings:
-    """The settings of the draft. Raises InputError if they do not go together."""
+def chosen(desk: Desk, choices: Choices | None = None) -> Settings:
+    """All settings of a run that is begun so. Raises InputError if they do not go together."""
+    choices = choices or desk.drafts.choices
     groups: dict[str, dict[str, Any]] = {}
     for group, kind in GROUPS.items():
-        values = desk.drafts.settings.get(group, {})
-        groups[group] = {n: values.get(n, default_of(desk, group, n)) for n in kind.__dataclass_fields__}
+        values = choices.settings.get(group, {})
+        groups[group] = {n: values.get(n, default_of(desk, group, n, choices)) for n in kind.__dataclass_fields__}
     return Settings.from_dict(groups)
 
 
-def set_values(desk: Desk, values: dict[tuple[str, str], Any]) -> None:
-    """Put settings into the draft; those that are the model's defaults are left out. Raises InputError."""
+def with_values(desk: Desk, choices: Choices, values: dict[tuple[str, str], Any]) -> Choices:
+    """The same choices with other settings; those that are the model's defaults are left out. Raises InputError."""
     for (group, name), value in values.items():
-        if value is None:
-            raise InputError(f"The setting {name} is empty or no number.", "Give it a value, or take the default.")
-        desk.drafts.set_setting(group, name, None if value == default_of(desk, group, name) else value)
+        choices = choices.with_setting(group, name, _unless_usual(desk, choices, group, name, value))
+    return choices
 
 
-def ready(desk: Desk, name: str = "") -> str:
+def set_values(desk: Desk, values: dict[tuple[str, str], Any]) -> None:
+    """Put settings into the draft, one by one, as `with_values` does. Raises InputError at the first wrong one."""
+    for (group, name), value in values.items():
+        desk.drafts.set_setting(group, name, _unless_usual(desk, desk.drafts.choices, group, name, value))
+
+
+def _unless_usual(desk: Desk, choices: Choices, group: str, name: str, value: Any) -> Any:
+    """A setting's value, or None if it is the model's default."""
+    if value is None:
+        raise InputError(f"The setting {name} is empty or no number.", "Give it a value, or take the default.")
+    return None if value == default_of(desk, group, name, choices) else value
+
+
+def ready(desk: Desk, name: str = "", choices: Choices | None = None) -> str:
     """What a run would be called, if nothing stands in the way of beginning it but the worker.
 
     Raises:
         InputError: something is wrong with the rows, the settings or the name.
     """
-    drafts = desk.drafts
-    drafts.split()  # says what is wrong with the rows before anything begins
-    chosen(desk)
+    drafts, choices = desk.drafts, choices or desk.drafts.choices
+    drafts.split(choices)  # says what is wrong with the rows before anything begins
+    chosen(desk, choices)
     name = check_name(name.strip()) if name.strip() else free_name(desk.runs, drafts.name or "run")
     if (desk.runs / name).exists():
         raise InputError(f"There is a run {name} already.", "Choose another name, or resume that run.")
-    choices = drafts.choices
     if choices.on is not None and not desk.run(choices.on).adapter.is_dir():
         raise InputError(f"Run {choices.on} is not finished, so it cannot be taught further.", "Resume it first.")
     return name
 
 
-def start(desk: Desk, name: str = "") -> str:
+def start(desk: Desk, name: str = "", choices: Choices | None = None) -> str:
     """Teach the examples of the draft; returns the run's name. The teaching goes on by itself.
+
+    Args:
+        choices: what to begin with; None: what the page shows.
 
     Raises:
         InputError: as `ready`.
         WorkbenchError: the worker is busy, or not there.
     """
-    name = ready(desk, name)
-    drafts, choices = desk.drafts, desk.drafts.choices
+    drafts, choices = desk.drafts, choices or desk.drafts.choices
+    name = ready(desk, name, choices)
     call = desk.worker.call(
         "teach",
         name=name,
-        method=drafts.method,
+        method=choices.method,
         rows=[row.to_dict() for row in drafts.good],
         keep=[dict(row) for row in drafts.keep],
         probes=None,
-        settings=drafts.settings,
+        settings=choices.settings,
         held_out=choices.held_out,
         scorer=choices.scorer,
         evaluate_every=choices.evaluate_every,
