@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def events_of(run: Run) -> Iterator[Event]:
     steps = config["settings"]["optim"]["steps"]
     rows = run.rows("teaching")
     n, probes = len(run.rows("held-out")), len(run.probes())
-    yield RunStarted(run.name, config["method"], config["model"], steps, len(rows), n, len(run.rows("keep")), probes)
+    begun = RunStarted(run.name, config["method"], config["model"], steps, len(rows), n, len(run.rows("keep")), probes)
+    yield replace(begun, on=config.get("on"))
     base, teacher = measure(0, n), measure(n, n)
     yield Checked(base, teacher, measure(probes, probes), *verdict(base, teacher))
     for step in range(1, steps + 1):
@@ -123,13 +125,19 @@ def events_of(run: Run) -> Iterator[Event]:
 
 
 def finished(
-    folder: Path, name: str, rows: list[Demonstration], steps: int = 10, lr: float = 1e-3, source: str = ""
+    folder: Path,
+    name: str,
+    rows: list[Demonstration],
+    steps: int = 10,
+    lr: float = 1e-3,
+    source: str = "",
+    on: str | None = None,
 ) -> Run:
     """A finished run."""
     settings = Settings(optim=OptimSettings(steps=steps, lr=lr))
     sides = {"teaching": rows[:8], "held-out": rows[8:]}
     probes = [Demonstration(f"What is {i} plus 4?", answer=str(i + 4)) for i in range(10)]
-    run = create(folder, name, config_of("sdft", "pocket", settings, source, None, "contains", 5, 5), sides, probes)
+    run = create(folder, name, config_of("sdft", "pocket", settings, source, on, "contains", 5, 5), sides, probes)
     writer = EventWriter(run.log, 0)
     for event in events_of(run):
         writer.write(event)

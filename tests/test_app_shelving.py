@@ -6,10 +6,12 @@ import struct
 from functools import partial
 from pathlib import Path
 
-from tests.test_app_runs import a_zip, desk  # noqa: F401
+from tests.fake_run import finished
+from tests.test_app_runs import a_zip, desk, harmless  # noqa: F401
 from tests.waiting import until
 from workbench.app import runs, shelving
 from workbench.app.desk import Desk
+from workbench.demonstrations import Demonstration
 
 
 def test_the_settings_of_an_adapter_from_elsewhere_are_said_to_be_unknown(
@@ -24,3 +26,14 @@ def test_the_settings_of_an_adapter_from_elsewhere_are_said_to_be_unknown(
     assert "theirs was imported" in runs.press_import(desk, str(adapter), {})[0]
     said, *_ = runs.press(desk, runs._same, partial(shelving.settings_said, desk), {}, "theirs")
     assert "how it was taught is not known" in said
+
+
+def test_a_run_on_another_says_whose_knowledge_it_kept(
+    desk: Desk,  # noqa: F811
+    rows: list[Demonstration],
+) -> None:
+    finished(desk.runs, "three", rows, on="two")
+    html = harmless(shelving.table_html(desk)).words
+    assert html.count("since two") == 1
+    assert "90% of what two had left" in shelving.compare(desk, "one", "three")
+    assert "had left" not in shelving.compare(desk, "one", "two")

@@ -79,7 +79,7 @@ def test_runs_compare_resume_and_probes(
     _, listed, _ = call(capsys, "runs", "--runs", runs)
     (entry,) = listed["runs"]
     assert entry["run"] == "rows" and entry["state"] == "finished" and (entry["step"], entry["steps"]) == (4, 4)
-    assert set(entry) == {"run", "state", "method", "model", "step", "steps", "skill", "retention", "started"}
+    assert set(entry) == {"run", "state", "method", "model", "on", "step", "steps", "skill", "retention", "started"}
     question = "How do you say red ball in Zorbic?"
     _, compared, _ = call(capsys, "compare", "rows", "--runs", runs, "--prompt", question)
     assert set(compared) == {"base", "teacher", "student", "prompts"}
@@ -147,7 +147,7 @@ def test_teaching_on_a_run_starts_where_it_ended(
     from workbench.runs.session import student_at
 
     model = json.loads((Path(taught["run"]) / "config.json").read_text())["model"]
-    status, second, _ = call(
+    status, second, said = call(
         capsys, "teach", data, "--on", "rows", "--name", "second", "--probes", probes, "--runs", tmp_path / "runs",
         "--seed", "3", *QUICK,
     )  # fmt: skip
@@ -161,6 +161,10 @@ def test_teaching_on_a_run_starts_where_it_ended(
     both = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), Path(second["run"]) / "adapter")
     torch.testing.assert_close(both(input_ids=ids).logits, roles.student(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
     assert both.peft_config["default"].r == 32
+    # What the first lesson had made it forget is not counted again, and that is said.
+    assert "rows had left" in said
+    _, listed, said = call(capsys, "runs", "--runs", tmp_path / "runs")
+    assert [run["on"] for run in listed["runs"]] == [None, "rows"]
 
 
 def test_the_model_before_any_lesson_can_teach_the_second_one(

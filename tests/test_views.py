@@ -297,6 +297,17 @@ def test_states_in_words() -> None:
     )
 
 
+def test_retention_of_a_run_on_another_is_of_what_that_one_had_left() -> None:
+    begun, checked, *rest = a_run(200)
+    assert isinstance(begun, RunStarted) and isinstance(checked, Checked)
+    on: list[Event] = [replace(begun, on=EVIL), replace(checked, probes=measure(50, 60)), *rest]
+    assert "60% of what <img src=x" in (said := words.state_sentence(on)) and "had left is still right." in said
+    read = harmless(meters.skill_and_retention(on))
+    assert "Measured at step 200. Of what <img" in read.words and "had left: 50 of the 60 questions." in read.words
+    assert "had left)" in harmless(curves.skill_chart(on)).words
+    assert "had left" not in meters.skill_and_retention(a_run(200)) + curves.skill_chart(a_run(200))
+
+
 def test_time_left_counts_the_measurements_too() -> None:
     assert words.seconds_left(a_run(10)) == pytest.approx(95)
     assert words.seconds_left(a_run(50)) == pytest.approx(150 * (50 * 0.5 + 2.5) / 50)

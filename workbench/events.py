@@ -112,7 +112,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run began: which data, which model, how long."""
+    """A run began: which data, which model, how long; `on`: the run it goes on from, whose result is its base."""
 
     run: str
     method: str
@@ -123,6 +123,7 @@ class RunStarted:
     keep: int
     probes: int
     notes: tuple[str, ...] = ()
+    on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

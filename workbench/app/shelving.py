@@ -18,7 +18,7 @@ from workbench.events import Checked, Evaluated, Event
 from workbench.runs import Run, free_name, list_runs, shelf, zips
 from workbench.settings import GROUPS
 from workbench.views.curves import overlay, sparkline
-from workbench.views.meters import latest
+from workbench.views.meters import known, latest
 from workbench.views.text import escape, percent, shown
 from workbench.views.words import is_finished, is_taught, step_of, steps_of
 
@@ -121,7 +121,7 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
         f"{shown(record['run'], 100)}{note}",
         escape(state),
         _share(record["skill"]),
-        _share(record["retention"]),
+        _share(record["retention"]) + _since(record),
         sparkline(events_of(desk, record["run"])),
         f"{escape(_method(record['method']))}{on}",
         shown(data or "-", 60),
@@ -150,6 +150,13 @@ def _here(when: str) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else percent(value)
+
+
+def _since(record: dict[str, Any]) -> str:
+    """Whose knowledge the retention of a run that goes on from another is a share of."""
+    if record["retention"] is None or not record["on"]:
+        return ""
+    return f' <span class="wb-muted">since {shown(str(record["on"]), 40)}</span>'
 
 
 def open_it(desk: Desk, name: str | None) -> None:
@@ -271,6 +278,8 @@ def _flat(config: dict[str, Any], events: Sequence[Event]) -> dict[str, str]:
     made |= {key.replace("_", " "): str(config.get(key)) for key in ("evaluate_every", "save_every")}
     measured = {"skill": skill, "retention": retention} if step else {}
     made |= {f"{key} at the end": percent(measure.value) for key, measure in measured.items() if measure is not None}
+    if config.get("on") and "retention at the end" in made:
+        made["retention at the end"] += f" of {known(events)}"
     if checked is not None and checked.base is not None:
         made["skill before"] = percent(checked.base.value)
     return made

@@ -118,7 +118,8 @@ def result(run: Run) -> dict[str, Any]:
     """The object that `teach --json` prints.
 
     `skill` has the shares of right answers on held-out rows; `retention` has `base`, the share of probes that the
-    base answers right, and `student`, the share of those (n of them) that the student still does.
+    base answers right, and `student`, the share of those (n of them) that the student still does. The base of a run
+    that goes on from another is that one's result.
     """
     config, found = run.config, Outcome.of(run)
     return {
@@ -157,7 +158,9 @@ def show_result(run: Run, found: dict[str, Any]) -> None:
         outcomes.append(Outcome.of(Run(Path(beside["run"]))))
     asked = next((m.n for m in (first.skill, first.base) if m is not None), 0)
     kept = 0 if first.retention is None else first.retention.n
-    known = f"of {kept} probes it knew" if kept else "of the probes it knew"
+    on = run.config.get("on")
+    whose = f"that {on} had left" if on else "it knew"
+    known = f"of {kept} probes {whose}" if kept else f"of the probes {whose}"
     skills = [first.base, first.teacher, *(o.skill for o in outcomes)]
     rows = [
         [f"held-out questions right, of {asked}\n95% interval", *map(_cell, skills)],

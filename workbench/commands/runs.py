@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 r["model"] or "-",
                 "-" if r["steps"] is None else f"{r['step']}/{r['steps']}",
                 _share(r["skill"]),
-                _share(r["retention"]),
+                _share(r["retention"]) + (f" since {r['on']}" if r["on"] and r["retention"] is not None else ""),
                 _minute(r["started"]),
             )
             for r in found

@@ -151,6 +151,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """One line about the run, for lists: state, step, skill, retention and when it was started.
 
+        `on` is the run that it goes on from, whose result its retention is measured against.
+
         A run whose files cannot be read has the state `damaged` and nothing else: one bad folder must not hide the
         others.
         """
@@ -160,7 +162,7 @@ class Run:
             steps = int(config["settings"]["optim"]["steps"])
             method, model, started = (str(config[key]) for key in ("method", "model", "started"))
         except (RunError, KeyError, TypeError, ValueError):
-            lost = dict.fromkeys(("method", "model", "step", "steps", "skill", "retention", "started"))
+            lost = dict.fromkeys(("method", "model", "on", "step", "steps", "skill", "retention", "started"))
             return {"run": self.name, "state": "damaged", **lost}
         last = {type(event): event for event in events}
         evaluated, checked = last.get(Evaluated), last.get(Checked)
@@ -175,6 +177,7 @@ class Run:
             "state": state,
             "method": method,
             "model": model,
+            "on": config.get("on"),
             "step": step,
             "steps": steps,
             "skill": None if skill is None else round(skill.value, 4),

@@ -324,6 +324,7 @@ class Session:
             keep=len(keep),
             probes=retention.exam.size,
             notes=tuple(self.run.config.get("notes", ())),
+            on=self.run.config.get("on"),
         )
 
     def _check(self, exam: Exam, retention: Retention, should_stop: Callable[[], bool]) -> Checked:

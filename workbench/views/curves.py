@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from workbench.events import Evaluated, Event, RunStarted, Step
-from workbench.views.meters import before
+from workbench.views.meters import before, known
 from workbench.views.plot import Line, chart, spark
 from workbench.views.text import clip, percent
 
@@ -38,7 +38,7 @@ def skill_chart(events: Sequence[Event], at_most: int = 150) -> str:
     skill, retention = _shares(events, at_most)
     lines = [
         Line("Skill (held-out questions right)", skill, 1, dots=len(skill) <= 25),
-        Line("Retention (still right of what it knew)", retention, 2, dashed=True, dots=len(retention) <= 25),
+        Line(f"Retention (still right of {known(events)})", retention, 2, dashed=True, dots=len(retention) <= 25),
     ]
     told = [_told(name, points) for name, points in (("Skill", skill), ("Retention", retention)) if points]
     said = " ".join(told) or "Nothing was measured yet."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.events import Checked, Evaluated, Event, Measure
-from workbench.views.text import escape, percent
+from workbench.events import Checked, Evaluated, Event, Measure, RunStarted
+from workbench.views.text import clip, escape, percent
 
 SKILL = "Skill: held-out questions right"
 RETENTION = "Retention: what it still knows"
@@ -71,6 +71,12 @@ def before(events: Sequence[Event]) -> Checked | None:
     return next((e for e in events[:8] if isinstance(e, Checked)), None)
 
 
+def known(events: Sequence[Event]) -> str:
+    """What retention is a share of: `what it knew`, or `what zorbic had left` where a run goes on from another."""
+    begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
+    return "what it knew" if begun is None or not begun.on else f"what {clip(begun.on, 60)} had left"
+
+
 def skill_and_retention(events: Sequence[Event]) -> str:
     """Both meters of a run as it stands, with the ids `skill` and `retention`."""
     skill, retention, step = latest(events)
@@ -82,6 +88,15 @@ def skill_and_retention(events: Sequence[Event]) -> str:
     return (
         '<div class="wb-pair">'
         + meter(SKILL, skill, "skill", when + base, mark)
-        + meter(RETENTION, retention, "retention", when)
+        + meter(RETENTION, retention, "retention", f"{when} {_left(events)}".strip())
         + "</div>"
     )
+
+
+def _left(events: Sequence[Event]) -> str:
+    """On which questions a run that goes on from another is judged, as the first may have forgotten some already."""
+    checked, of = before(events), known(events)
+    probes = None if checked is None else checked.probes
+    if of == "what it knew" or probes is None:
+        return ""
+    return f"Of {of}: {round(probes.value * probes.n)} of the {probes.n} questions."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from workbench.events import Evaluated, Event, RunEnded, RunStarted, Saved, Step
-from workbench.views.meters import before, latest
+from workbench.views.meters import before, known, latest
 from workbench.views.text import percent
 
 _WINDOW = 60
@@ -134,11 +134,11 @@ def outcome_sentence(events: Sequence[Event]) -> str:
     parts = []
     if skill is not None:
         base = first.base if first is not None else None
-        known = None if base is None else percent(base.value)
-        start = "is" if known is None else "is still" if known == percent(skill.value) else f"went from {known} to"
+        was = None if base is None else percent(base.value)
+        start = "is" if was is None else "is still" if was == percent(skill.value) else f"went from {was} to"
         parts.append(f"Skill {start} {percent(skill.value)}")
     if retention is not None:
-        parts.append(f"{percent(retention.value)} of what it knew is still right")
+        parts.append(f"{percent(retention.value)} of {known(events)} is still right")
     return "; ".join(parts)[:1].upper() + "; ".join(parts)[1:] + "." if parts else ""
 
 
