@@ -99,7 +99,7 @@ def test_buttons_that_need_a_run_come_with_the_first(desk: Desk, tmp_path: Path)
 def test_what_was_deleted_last_can_still_be_brought_back(desk: Desk) -> None:
     for name in teaching.run_names(desk):
         shelving.delete(desk, name)
-    *_, undo, there = runs.poll(desk, {})
+    *_, undo, there, _ = runs.poll(desk, {})
     assert not teaching.run_names(desk) and undo["interactive"] and there["visible"]
 
 
@@ -215,7 +215,7 @@ def test_two_runs_are_compared_in_what_differs(desk: Desk) -> None:
     made = harmless(shelving.compare(desk, "one", "two"))
     assert "optim: lr" in made.words and "0.001" in made.words and "0.002" in made.words
     assert "lora: rank" not in made.words and "Skill, one" in made.words
-    assert "same run" in runs.press_compare(desk, "one", "one")
+    assert "same run" in runs.press_compare(desk, {}, "one", "one")
 
 
 def test_export_makes_a_zip_outside_of_the_runs(desk: Desk) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import gradio as gr
 
 from tests.fake_run import finished
 from tests.test_app_runs import a_zip, desk, harmless  # noqa: F401
@@ -37,3 +40,21 @@ def test_a_run_on_another_says_whose_knowledge_it_kept(
     assert html.count("since two") == 1
     assert "90% of what two had left" in shelving.compare(desk, "one", "three")
     assert "had left" not in shelving.compare(desk, "one", "two")
+
+
+def test_a_comparison_in_view_is_always_of_the_runs_that_are_chosen(
+    desk: Desk,  # noqa: F811
+    rows: list[Demonstration],
+) -> None:
+    finished(desk.runs, "three", rows, lr=3e-3)
+    cursor: dict[str, Any] = {}
+    assert runs.follow(desk, cursor, "one", "two") == gr.skip(), "nothing was compared yet"
+    runs.poll(desk, cursor)
+    assert "Skill, two" in runs.press_compare(desk, cursor, "one", "two")
+    assert runs.follow(desk, cursor, "one", "two") == gr.skip()
+    assert "Skill, three" in (drawn := runs.follow(desk, cursor, "one", "three")) and "Skill, two" not in drawn
+    shelving.note(desk, "two", "changes the list")
+    assert "Skill, three" in runs.poll(desk, cursor)[-1]
+    shelving.rename(desk, "three", "third")
+    assert runs.poll(desk, cursor)[-1] == "", "it has gone"
+    assert runs.follow(desk, cursor, "one", "two") == gr.skip()

@@ -63,7 +63,7 @@ def build(desk: Desk, shared: Shared) -> None:
         imported = gr.HTML(elem_id="runs-imported", padding=False)
     code.button(partial(code.runs, desk))
 
-    parts = [table, run, one, other, undo, there]
+    parts = [table, run, one, other, undo, there, drawn]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="runs")
     shared.on_load(lambda: [note_box(desk, desk.drafts.run)], [text])
@@ -98,7 +98,9 @@ def build(desk: Desk, shared: Shared) -> None:
         ("other", other, [other.input]),
     ):
         gr.on(events, partial(choose, field), [shared.cursor, listed], shared.cursor, **QUIET)
-    beside.click(partial(press_compare, desk), [one, other], drawn, **SLOW)
+    two = [shared.cursor, one, other]
+    beside.click(partial(press_compare, desk), two, drawn, **SLOW)
+    gr.on([one.change, other.change], partial(follow, desk), two, drawn, trigger_mode="always_last", **QUIET)
     export.click(partial(press_export, desk), [run, kind], [exported, packed], **SLOW)
     bring.click(partial(press_import, desk), [file, shared.cursor], [imported, file, shared.cursor, *parts], **SLOW)
     publish(desk)
@@ -167,12 +169,30 @@ def note_box(desk: Desk, name: str | None) -> Any:
     return gr.update(value=held, label=f"Note on {cut(name, 40)}" if name else "Note")
 
 
-def press_compare(desk: Desk, one: str | None, other: str | None) -> str:
+def press_compare(desk: Desk, cursor: Cursor, one: str | None, other: str | None) -> str:
     """Two runs beside each other."""
+    cursor["runs.compared"] = [one, other]
     try:
         return shelving.compare(desk, one, other)
     except WorkbenchError as error:
         return note(str(error), "wrong")
+
+
+def follow(desk: Desk, cursor: Cursor, one: str | None, other: str | None) -> Any:
+    """Other runs are chosen: a comparison that is in view is of these."""
+    seen = cursor.get("runs.compared")
+    return gr.skip() if seen is None or seen == [one, other] else press_compare(desk, cursor, one, other)
+
+
+def _drawn_again(desk: Desk, cursor: Cursor, names: list[str]) -> Any:
+    """The comparison in view as its runs are now; empty where one of them has gone."""
+    seen = cursor.get("runs.compared")
+    if seen is None:
+        return gr.skip()
+    if all(name in names for name in seen):
+        return press_compare(desk, cursor, *seen)
+    cursor["runs.compared"] = None
+    return ""
 
 
 def press_export(desk: Desk, run: str | None, kind: str) -> list[Any]:
@@ -204,10 +224,10 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
-    """The list, if it has changed: table, the three lists to choose from, undo, and all that needs a run."""
+    """The list, if it has changed: table, the three lists to choose from, undo, all that needs a run, comparison."""
     now = (*shelving.mark(desk), desk.drafts.run)
     if cursor.get("runs.mark") == now:
-        return [gr.skip()] * 6
+        return [gr.skip()] * 7
     cursor["runs.mark"] = now
     names = teaching.run_names(desk)
     run, one, other = (_still(cursor, field, names) for field in ("run", "one", "other"))
@@ -221,6 +241,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         gr.update(choices=names, value=other or next((name for name in names if name != one), None)),
         gr.update(value=f"Undo delete of {cut(away[0][1], 32)}" if away else "Undo delete", interactive=bool(away)),
         gr.update(visible=bool(names or away)),
+        _drawn_again(desk, cursor, names),
     ]
 
 

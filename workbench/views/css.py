@@ -109,9 +109,8 @@ CSS = f"""
 .wb .wb-l{{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round;vector-effect:non-scaling-stroke}}
 .wb .wb-l.wb-dash{{stroke-dasharray:7 5}}
 .wb .wb-dots{{fill:none;stroke-width:7;stroke-linecap:round;vector-effect:non-scaling-stroke}}
-.wb .wb-l.wb-under{{stroke-width:9}}
-.wb .wb-dots.wb-under{{stroke-width:14}}
-.wb .wb-l.wb-border{{stroke:var(--block-background-fill,var(--wb-panel,#fff));stroke-width:6}}
+.wb .wb-dots.wb-under{{stroke-width:11}}
+.wb .wb-dots.wb-over{{stroke-width:6}}
 .wb .wb-c1{{stroke:var(--wb-skill,#1d5fbf)}}.wb .wb-c2{{stroke:var(--wb-retention,#0a7a5a)}}
 .wb .wb-c3{{stroke:var(--wb-third,#a2410e)}}.wb .wb-c4{{stroke:var(--wb-fourth,#7a3fa0)}}
 .wb .wb-keys{{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;font-size:.9em}}

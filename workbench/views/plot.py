@@ -21,8 +21,8 @@ class Line:
         colour: 1 to 4.
         dashed: so that two curves differ without their colour, too.
         dots: a dot at each point, where these are few.
-        layer: of two curves that may lie on each other, `under` is broad and `over` narrow with a clear border: both
-            are seen, also without their colours.
+        layer: of two curves that may lie on each other, the dots of `under` are broad and those of `over` small; with
+            dashes over a whole line, both are seen, also without their colours.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Line:
     @property
     def style(self) -> str:
         """The classes of the curve."""
-        return f"wb-l wb-c{self.colour}" + (" wb-dash" if self.dashed else "") + (" wb-under" * (self.layer == "under"))
+        return f"wb-l wb-c{self.colour}" + " wb-dash" * self.dashed
 
 
 def chart(
@@ -85,13 +85,11 @@ def _line(line: Line, right: float, top: float) -> str:
         return ""
     points = " ".join(places)
     drawn = f'<polyline class="{line.style}" points="{points}"/>'
-    if line.layer == "over":
-        drawn = f'<polyline class="wb-l wb-border" points="{points}"/>{drawn}'
     if line.dots or len(places) == 1:
         # Lines without length and with round ends: they stay round however the drawing is stretched.
         dots = "".join(f"M{p}h0" for p in places)
-        under = " wb-under" if line.layer == "under" else ""
-        drawn += f'<path class="wb-dots{under} wb-c{line.colour}" d="{dots}"/>'
+        layer = f" wb-{line.layer}" if line.layer else ""
+        drawn += f'<path class="wb-dots{layer} wb-c{line.colour}" d="{dots}"/>'
     return drawn
 
 
