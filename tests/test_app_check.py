@@ -10,11 +10,13 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from workbench.app import check, intake, receipts
+from tests.waiting import until
+from workbench.app import check, intake, receipts, teaching
 from workbench.app.desk import Cursor, Desk
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import verdict
 from workbench.events import Measure
+from workbench.views.words import is_finished
 from workbench.worker import Call, Worker
 
 FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
@@ -105,6 +107,27 @@ def test_the_time_of_teaching_follows_the_settings(desk: Desk) -> None:
     assert "check again for how long SFT takes" in check.meters_html(desk)
     desk.drafts.set_check({**result("ready", 0.0, 0.96), "costs": None, "cost_problem": f"Too little. {EVIL}"})
     assert "not known: Too little. &lt;img" in check.meters_html(desk)
+
+
+def test_the_time_of_teaching_is_that_of_a_run_like_it(working: Desk) -> None:
+    working.drafts.set_check(result("ready", 0.0, 0.96))
+    working.drafts.set_setting("optim", "steps", 20)
+    assert "at 0.25 s a step and with" in check.meters_html(working)
+    made = teaching.start(working, "taught")
+    until(lambda: is_finished(teaching.events_of(working, made)))
+    # Its steps took .26 s each, of which no one waited.
+    working.drafts.set_setting("optim", "steps", 100)
+    working.drafts.set_setting("optim", "lr", 1e-5)
+    assert "for 100 steps takes about 30 s on this machine, at 0.26 s a step as in run taught and with" in (
+        check.meters_html(working)
+    )
+    for setting, value in ((("optim", "batch"), 8), (("rollout", "max_new_tokens"), 5)):
+        working.drafts.set_setting(*setting, value)
+        assert "as in run" not in check.meters_html(working)
+        working.drafts.set_setting(*setting, None)
+        assert "as in run" in check.meters_html(working)
+    working.drafts.choose(method="sft")
+    assert "check again for how long SFT takes" in check.meters_html(working)
 
 
 def test_nothing_to_score_is_no_share(desk: Desk) -> None:

@@ -179,21 +179,23 @@ def meters_html(desk: Desk) -> str:
 
 
 def cost_sentence(desk: Desk, found: dict[str, Any]) -> str:
-    """How long teaching takes with what is chosen now, by the steps that the check took to see."""
+    """How long teaching takes with what is chosen now: by the steps of a run like it, else by those the check took."""
     costs, method = found.get("costs"), desk.drafts.method
     if not costs:
         problem = str(found.get("cost_problem") or "")
         return f"How long teaching takes is not known: {problem}" if problem else ""
-    if costs["method"] != method:
-        return f"The check timed {str(costs['method']).upper()}; check again for how long {method.upper()} takes."
     try:
-        optim = teaching.chosen(desk).optim
+        optim, taught = teaching.chosen(desk).optim, teaching.step_seconds(desk)
     except WorkbenchError:
         return ""  # the page Teach says which setting is wrong
+    if taught is not None:
+        costs = {**costs, "step": taught[1], "batch": optim.batch}
+    elif costs["method"] != method:
+        return f"The check timed {str(costs['method']).upper()}; check again for how long {method.upper()} takes."
     seconds = teaching_seconds(costs, optim.steps, optim.batch, desk.drafts.choices.evaluate_every)
     return (
-        f"Teaching for {optim.steps} steps takes {duration(seconds)} on this machine, at {costs['step']:.2g} s a step "
-        "and with the measurements in between."
+        f"Teaching for {optim.steps} steps takes {duration(seconds)} on this machine, at {costs['step']:.2g} s a step"
+        f"{'' if taught is None else f' as in run {taught[0]}'} and with the measurements in between."
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import median
 from typing import Any
 
 from workbench.app.choices import Choices
 from workbench.app.desk import Desk
 from workbench.errors import InputError, WorkbenchError
-from workbench.events import Evaluated, Event
+from workbench.events import Evaluated, Event, Step
 from workbench.runs import Run, free_name, list_runs
 from workbench.runs.folder import check_name
 from workbench.runs.shelf import go_back, saved_steps
@@ -23,6 +25,9 @@ PATIENCE = 10.0
 
 _TICK = 100_000_000
 """Nanoseconds after which a change of a folder has another time than the next; a disk's clock may be coarse."""
+
+_TELLING = 10
+"""Steps of a run, its last ones, that tell how long one takes."""
 
 LIMIT = 10
 """Points that retention may fall before the page warns."""
@@ -184,6 +189,27 @@ def is_there(desk: Desk, name: str) -> bool:
         return bool(desk.run(name))
     except WorkbenchError:
         return False
+
+
+def step_seconds(desk: Desk) -> tuple[str, float] | None:
+    """The run taught last, and its seconds a step (median), if the same is chosen now but for how long and strongly.
+
+    None too if it took few steps yet. A run of another day may have been taught on another machine.
+    """
+    lesson = desk.tasks.get("teach")
+    if not isinstance(lesson, Lesson):
+        return None
+    steps = islice((e for e in reversed(events_of(desk, lesson.run)) if isinstance(e, Step)), _TELLING)
+    seconds = [sum(step.seconds.values()) for step in steps]
+    if len(seconds) < _TELLING:
+        return None
+    config, now = desk.run(lesson.run).config, chosen(desk)
+    then = Settings.from_dict(config["settings"])
+    alike = replace(now, optim=replace(then.optim, batch=now.optim.batch)) == then
+    made = desk.drafts.method, desk.worker.status.model, desk.drafts.source or desk.drafts.name
+    if not alike or made != (config["method"], config["model"], config["source"]):
+        return None
+    return lesson.run, median(seconds)
 
 
 def problem_of(desk: Desk, name: str | None) -> str:
