@@ -192,7 +192,7 @@ def test_one_long_command_at_a_time(inside: Inside, lesson: dict[str, Any]) -> N
 
     inside.watch.append(another)
     assert inside.do("teach", name="one", **lesson)["state"] == "finished"
-    with pytest.raises(WorkbenchError, match=r"A run is being taught \(one\)"):
+    with pytest.raises(WorkbenchError, match=r"A run is being taught \(one\)(.|\n)* press Stop on the Teach page"):
         refused[0].result(LIMIT)
 
 

@@ -29,7 +29,7 @@ def _require(holds: bool, name: str, got: object, allowed: str) -> None:
         holds, allowed = False, f"a finite number, {allowed}"
     if not holds:
         flag = "--" + name.replace("_", "-")
-        raise InputError(f"{flag} is {got!r}; it must be {allowed}.", f"Give {flag} a value that is {allowed}.")
+        raise InputError(f"{flag} is {got!r}; it must be {allowed}.", "What it does is in docs/settings.md.")
 
 
 def _require_known(group: Any) -> None:

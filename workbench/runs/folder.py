@@ -247,7 +247,7 @@ def open_run(name_or_path: str, runs: Path) -> Run:
         if (path / "config.json").is_file() and (path / "demonstrations.jsonl").is_file():
             return Run(path.resolve())
     known = [run.name for run in list_runs(runs)]
-    there = f"There are: {', '.join(known[-8:])}." if known else f"There is no run in {runs} yet."
+    there = f"There are: {', '.join(known[-8:])}." if known else f"{runs} holds none yet."
     raise InputError(f"There is no run {name_or_path!r}.", f"{there} See `workbench runs`, or name another --runs DIR.")
 
 

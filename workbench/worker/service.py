@@ -39,15 +39,18 @@ from workbench.worker.tasks import Tasks
 Command = dict[str, Any]
 
 _STATES = {"load": "loading", "check": "checking", "teach": "teaching", "resume": "teaching"}
+_SOON = "Wait for it; it is soon done."
+_ON_TEACH = "Wait for it, or press Stop on the Teach page."
 _DOING = {
-    "load": "A model is being loaded",
-    "check": "The teacher is being checked",
-    "teach": "A run is being taught",
-    "resume": "A run is being taught",
-    "sit": "A run's questions are being asked",
-    "export": "A run is being exported",
-    "import_adapter": "An adapter is being imported",
+    "load": ("A model is being loaded", "Wait for it; a download can be stopped on the Model page."),
+    "check": ("The teacher is being checked", _SOON),
+    "teach": ("A run is being taught", _ON_TEACH),
+    "resume": ("A run is being taught", _ON_TEACH),
+    "sit": ("A run's questions are being asked", _SOON),
+    "export": ("A run is being exported", _SOON),
+    "import_adapter": ("An adapter is being imported", _SOON),
 }
+"""What goes on, and what to do about it if one wants something else."""
 
 
 class Service:
@@ -137,9 +140,9 @@ class Service:
                 self._news.notify_all()
                 return None
             busy = doing or self._long
-        what = _DOING[busy["do"]] if busy else "Something else goes on"
+        what, advice = _DOING[busy["do"]] if busy else ("Something else goes on", _SOON)
         named = f"{what} ({run})" if run else what
-        return WorkbenchError(f"{named}; only one such thing is done at a time.", "Wait for it, or press Stop.")
+        return WorkbenchError(f"{named}; only one such thing is done at a time.", advice)
 
     def _ask_to_stop(self) -> str:
         with self._news:
