@@ -277,6 +277,8 @@ class Fake:
         seed: int = 0,
         longest: int | None = None,
         times: int = 1,
+        right: str | None = None,
+        scorer: str = "contains",
     ) -> dict[str, Any]:
         if run is not None:
             open_run(check_name(run), self.runs)
@@ -303,7 +305,8 @@ class Fake:
                     self.say(id=number, reply="token", role=role, time=time, text=" ".join(words[:end]))
                     if "hold" in question and end == 1 and not self.go_on.is_set():
                         self.go_on.wait()
-                answers[role].append({"text": text, "tokens": len(words), "seconds": 0.05})
+                judged = None if right is None else text.startswith(shown or right)
+                answers[role].append({"text": text, "tokens": len(words), "seconds": 0.05, "right": judged})
         rendered = self.do_render(number, {"prompt": question, "demonstration": shown})
         prompts = {role: rendered["teacher" if role == "teacher" else "student"] for role in roles}
         return {"answers": answers, "prompts": prompts, "first_token_seconds": 0.01}

@@ -42,11 +42,16 @@ def test_a_refresh_and_a_restart_show_what_was_shown(desk: Desk, run: Run, rows:
     seen = ask(desk, rows[9].question, run=run.name, beside=50)
     desk.drafts.type("compare.question", rows[9].question)
     again = compare.last_answers(Desk.at(desk.runs, desk.worker))
+    right = [part in last(seen, role) for role in ("base", "teacher", "student") for part in ("right", "wrong")]
+    assert right == [False, True, True, False, False, True] and f"The right answer: {rows[9].answer}" in again.note
     parts = set(Shown._fields) - {"notice", "question"}
     assert {part: getattr(again, part) for part in parts} == {part: last(seen, part) for part in parts}
     assert f"The last answers of run colours, to \u201c{rows[9].question}\u201d." in again.notice
     # The token map, and going on from an answer, are of these answers again.
-    assert "The student" in asking.look(desk, "student", again.asked)[1]
+    assert "The student" in (seen_closely := asking.look(desk, "student", again.asked)[1])
+    assert f"Right answer:</span> <bdi>{rows[9].answer}" in seen_closely
+    often = [html for _, html in asking.ask_often(desk, Form(rows[9].question, run=run.name)) if isinstance(html, str)]
+    assert "1 of 5, right: " in often[-1] and "1 of 5, wrong: Learned." in often[-1]
     shelf.put_away(run)
     assert (
         "There is no run &#x27;colours&#x27; any more. Choose another" in asking.look(desk, "student", again.asked)[0]
@@ -63,6 +68,12 @@ def test_the_teachers_field_is_that_of_the_question_that_is_typed(
     again = compare.last_answers(desk)
     assert (again.demonstration, again.filled, again.note) == (SAME, SAME, SAME)
     assert "Learned." in again.student and again.question == SAME
+
+
+def test_what_is_right_is_known_of_what_the_pocket_is_said_to_answer(desk: Desk) -> None:
+    assert desk.worker.status.model == "pocket"
+    assert "wrong" in last(ask(desk, "What is 3 plus 4?"), "base")
+    assert "wrong" not in last(ask(desk, "What is 3 plus 5?"), "base")
 
 
 def test_without_a_run_or_a_second_student_there_are_no_columns_of_theirs(desk: Desk) -> None:

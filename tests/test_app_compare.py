@@ -94,7 +94,7 @@ def test_the_worker_understands_what_is_asked(run: Run, worker: Worker) -> None:
     assert last.texts["teacher"] == "The reply is mipa."
     assert "The reply is mipa." in last.prompts["teacher"] and "mipa" not in last.prompts["student"]
     again = worker.call("ask", **asked.arguments(Sampling(temperature=1.0), times=5)).result()
-    assert sum(n for _, n in questions.tally(again["answers"]["base"])) == 5
+    assert sum(n for _, n, _ in questions.tally(again["answers"]["base"])) == 5
     assert len(questions.tally(again["answers"]["base"])) == 5
 
 

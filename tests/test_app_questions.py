@@ -30,6 +30,20 @@ def test_a_conversation_goes_before_the_question() -> None:
     assert make_question("Now?", row=several, turns=turns).messages[0]["content"] == "Hi."
 
 
+def test_what_is_right_is_that_of_the_row_and_unknown_after_other_turns() -> None:
+    row = Demonstration(prompt="Red?", demonstration="Red is mipa.", answer="mipa")
+    sent = make_question("Red?", shown="Something else.", row=row, scorer="exact").arguments(Sampling())
+    assert (sent["right"], sent["scorer"]) == ("mipa", "exact")
+    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    assert make_question("Red?", row=row, turns=turns).right is None
+    assert make_question("Blue?").right is None
+
+
+def test_different_answers_are_counted_with_what_is_right() -> None:
+    said = [{"text": "a", "right": True}, {"text": "b ", "right": False}, {"text": "a", "right": True}, {"text": "b"}]
+    assert questions.tally(said) == [("a", 2, True), ("b", 1, False), ("b", 1, None)]
+
+
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_an_empty_question_says_what_to_do(text: str) -> None:
     with pytest.raises(InputError, match="no question"):

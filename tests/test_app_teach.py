@@ -156,6 +156,7 @@ def test_everything_is_rebuilt_from_the_folder(at: Open, tmp_path: Path) -> None
         assert again[part] == shown[part], part
     assert 'id="skill"' in again["meters"] and 'id="retention"' in again["meters"]
     assert "100% (4 of 4" in again["meters"] and "step 20" in again["answer"]
+    assert "Right answer:" in again["answer"]
 
 
 def test_a_poll_sends_only_what_has_changed(at: Open) -> None:

@@ -136,6 +136,8 @@ def test_what_cannot_be_seen_is_visible() -> None:
 
 
 def test_a_keep_row_says_so_and_agreement_is_said() -> None:
+    assert "Right answer:</span> <bdi>&lt;b&gt;" in token_map(a_map(["a"], [0.01]), right="<b>")
+    assert "Right answer" not in token_map(a_map(["a"], [0.01]))
     kept = token_map(a_map(["a"], [0.01], keep=True))
     assert "keep row" in kept and "almost the same at every token (at most 0.01 nats apart)" in kept
     assert "keep row" not in token_map(a_map(["a"], [0.01]))

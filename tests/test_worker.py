@@ -244,6 +244,10 @@ def test_a_run_can_be_looked_at(inside: Inside, tmp_path: Path, lesson: dict[str
     bare = inside.do("ask", messages=QUESTION, run="a", demonstration="", temperature=1.0)
     assert bare["prompts"]["teacher"] == bare["prompts"]["student"]
     alone = inside.do("ask", messages=QUESTION, run="a", roles=["student"], times=2, temperature=1.0)
+    said = [one["text"] for one in told["answers"]["base"]]
+    judged = inside.do("ask", messages=QUESTION, run="a", times=2, temperature=1.0, right=said[0], scorer="exact")
+    assert [one["right"] for one in judged["answers"]["base"]] == [True, said[1] == said[0]]
+    assert [one["right"] for one in told["answers"]["base"]] == [None, None]
     assert [a["text"] for a in alone["answers"]["student"]] == [a["text"] for a in told["answers"]["student"]]
     sample = RolloutSample.from_dict(
         inside.do("map", messages=QUESTION, run="a", text="The reply is mipa tolu.")["sample"]
@@ -286,6 +290,7 @@ def test_each_step_says_what_was_considered(inside: Inside, tmp_path: Path, less
         ("ask", {"messages": [{"role": "user"}]}, "lacks its role"),
         ("ask", {"messages": QUESTION, "roles": ["pupil"]}, "no role 'pupil'"),
         ("ask", {"messages": QUESTION, "top_p": 0}, "top-p is 0"),
+        ("ask", {"messages": QUESTION, "scorer": "taste"}, "no scorer 'taste'"),
         ("ask", {"messages": [{"role": "user", "content": "<|end|>"}]}, "border of a turn"),
         ("map", {"messages": QUESTION, "text": ""}, "no answer to look at"),
         ("check", {"rows": [{"question": "x"}]}, "Row 1 is not a row"),

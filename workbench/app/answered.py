@@ -56,6 +56,8 @@ def keep(
         "context": question.context,
         "run": question.run,
         "step": question.step,
+        "right": question.right,
+        "scorer": question.scorer,
         "filled": list(filled),
         "beside": beside if second is not None else 0,
         "by": by,
@@ -97,9 +99,10 @@ def kept(drafts: Draft) -> Answered | None:
             return None
         text, shown = held["filled"]
         step = int(held["step"]) if held["step"] else None
-        texts = [None if held[name] is None else str(held[name]) for name in ("demonstration", "context", "run")]
+        names = ("demonstration", "context", "run", "right")
+        texts = [None if held.get(name) is None else str(held[name]) for name in names]
         return Answered(
-            Question(messages, texts[0], texts[1], texts[2], step),
+            Question(messages, texts[0], texts[1], texts[2], step, texts[3], str(held.get("scorer", "contains"))),
             (str(text), str(shown)),
             int(held["beside"]),
             str(held["by"]),

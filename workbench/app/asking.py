@@ -12,6 +12,8 @@ import gradio as gr
 from workbench.app.answered import Answered, keep
 from workbench.app.desk import Desk
 from workbench.app.questions import (
+    POCKET_CAN,
+    POCKET_CANNOT,
     ROLES,
     Answers,
     Question,
@@ -117,20 +119,24 @@ def prepare(
         InputError: there is no question, or no such run.
     """
     text, shown = (text or "").strip(), (shown or "").strip()
-    row = row_for(desk, find_run(desk.runs, run), text)
+    found = find_run(desk.runs, run)
+    row = row_for(desk, found, text)
     touched = shown != filled[1].strip()
     if not (touched and (shown or text == filled[0])):
         shown = shown_by(row)
         filled = (text, shown)
-    question = make_question(text, shown=shown, row=row, run=run or None, step=step or None, turns=turns)
+    scorer = desk.drafts.choices.scorer if found is None else str(found.config.get("scorer", "contains"))
+    question = make_question(text, shown=shown, row=row, run=run or None, step=step or None, turns=turns, scorer=scorer)
     return question, filled
 
 
 def row_for(desk: Desk, run: Run | None, text: str) -> Demonstration | None:
-    """The run's row that asks this; without a run, the row on the Examples page."""
-    if run is None:
-        return row_of(desk.drafts.good, text)
-    return row_of([*run.rows("held-out"), *run.rows("teaching")], text)
+    """The run's row that asks this; without a run, the row on the Examples page; else one of what the pocket can do."""
+    rows = desk.drafts.good if run is None else [*run.rows("held-out"), *run.rows("teaching")]
+    row = row_of(rows, text)
+    if row is None and desk.worker.status.model == "pocket":
+        row = row_of((Demonstration(asked, answer=right) for asked, right in POCKET_CAN + POCKET_CANNOT), text)
+    return row
 
 
 def first_question(desk: Desk, run: str) -> str:
@@ -213,7 +219,7 @@ def again(last: Answered, typed: str) -> Shown:
 
 def _teacher_field(question: Question, filled: Filled) -> dict[str, Any]:
     """The field with what the teacher is shown, and what is said about it."""
-    note = note_on(question.shown, question.run or "", filled == (question.text, question.shown))
+    note = note_on(question.shown, question.run or "", filled == (question.text, question.shown), question.right)
     return {"demonstration": question.shown, "filled": filled, "note": note}
 
 
@@ -248,20 +254,22 @@ def _answer(column: str, answers: Answers, step: int | None, note: str = "") -> 
     if role in answers.seconds and not text:
         text = "(it said nothing)"
     title = f"Student at step {step}" if role == "student" and step else ""
-    return answer_column(role, text, note, title=title)
+    return answer_column(role, text, note, answers.right.get(role), title=title)
 
 
-def note_on(shown: str, run: str, found: bool) -> str:
-    """A sentence about what the teacher is shown."""
+def note_on(shown: str, run: str, found: bool, right: str | None) -> str:
+    """A sentence about what the teacher is shown, and the right answer where it is known."""
     whose = "the run" if run else "your examples"
     if shown and found:
-        return line(f"From {whose}: it has this question. Change it to see what the teacher makes of something else.")
-    if shown:
-        return line("Written by you. Empty the field to go back to what is known.")
-    return line(
-        f"Empty: this question is not one of {whose}, so no example is known for it and the teacher reads the "
-        "question alone. Write how somebody would answer it, and ask again."
-    )
+        said = f"From {whose}: it has this question. Change it to see what the teacher makes of something else."
+    elif shown:
+        said = "Written by you. Empty the field to go back to what is known."
+    else:
+        said = (
+            f"Empty: this question is not one of {whose}, so no example is known for it and the teacher reads the "
+            "question alone. Write how somebody would answer it, and ask again."
+        )
+    return line(f"{said} The right answer: {cut(right, 200)}" if right else said)
 
 
 def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
@@ -280,15 +288,18 @@ def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
         return
     drawn = f"Drawn at temperature {chosen.temperature:g}"
     drawn += "; at 0 all would be the same." if not form.temperature else "."
-    made = [
-        answer_column(role, [f"{n} of {TIMES}: {cut(said, 2000)}" for said, n in tally(result["answers"][role])])
-        for role in roles
-    ]
+    made = [answer_column(role, [_often(*counted) for counted in tally(result["answers"][role])]) for role in roles]
     asked = (
         f'<div class="wb"><p>What they usually say to \N{LEFT DOUBLE QUOTATION MARK}{safe(question.text)}'
         f"\N{RIGHT DOUBLE QUOTATION MARK}. {escape(drawn)}</p></div>"
     )
     yield "", f'{asked}<div class="wb-columns">{"".join(made)}</div>'
+
+
+def _often(said: str, times: int, right: bool | None) -> str:
+    """One of the answers to a question that was asked several times."""
+    mark = "" if right is None else ", right" if right else ", wrong"
+    return f"{times} of {TIMES}{mark}: {cut(said, 2000)}"
 
 
 def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
@@ -309,7 +320,7 @@ def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
         return line("The model is busy. Look at the line at the top of the page, and try again.", wrong=True), SAME
     other = "teacher" if of == "student" else "student"
     title = f"The {of}'s answer, seen by the {other}"
-    return "", token_map(RolloutSample.from_dict(result["sample"]), title, judge=other)
+    return "", token_map(RolloutSample.from_dict(result["sample"]), title, judge=other, right=question.right)
 
 
 def keep_question(desk: Desk, text: str) -> str:

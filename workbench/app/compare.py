@@ -176,10 +176,11 @@ def take(desk: Desk, sample: list[str], run: str) -> tuple[Any, Any, Filled, str
     """A question that was clicked, with what the teacher is shown with it."""
     text = sample[0]
     try:
-        shown = shown_by(asking.row_for(desk, find_run(desk.runs, run), text))
+        row = asking.row_for(desk, find_run(desk.runs, run), text)
     except WorkbenchError:
-        shown = ""
-    return text, shown, (text, shown), note_on(shown, run, True)
+        row = None
+    shown = shown_by(row)
+    return text, shown, (text, shown), note_on(shown, run, True, None if row is None else row.answer)
 
 
 def of_run(desk: Desk, name: str, chosen: tuple[int, int] = (0, 0)) -> list[Any]:

@@ -78,6 +78,7 @@ class Question:
     Attributes:
         messages: the conversation, which ends with the question.
         run, step: whose student answers; None for the base alone, and for the latest step.
+        right, scorer: the right answer where it is known, and how answers are compared with it.
     """
 
     messages: tuple[dict[str, str], ...]
@@ -85,6 +86,8 @@ class Question:
     context: str | None = None
     run: str | None = None
     step: int | None = None
+    right: str | None = None
+    scorer: str = "contains"
 
     @property
     def text(self) -> str:
@@ -111,6 +114,8 @@ class Question:
             "seed": sampling.seed,
             "longest": sampling.longest,
             "times": times,
+            "right": self.right,
+            "scorer": self.scorer,
         }
 
 
@@ -120,6 +125,7 @@ class Answers:
 
     Attributes:
         texts, tokens, seconds, prompts: by role.
+        right: whether each is right, by role, where that is known.
         problem: why it failed, and what to do; empty if it did not.
     """
 
@@ -127,6 +133,7 @@ class Answers:
     tokens: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
+    right: dict[str, bool] = field(default_factory=dict)
     done: bool = False
     problem: str = ""
 
@@ -143,6 +150,8 @@ class Answers:
                 self.texts[role] = str(answers[0]["text"])
                 self.tokens[role] = int(answers[0]["tokens"])
                 self.seconds[role] = float(answers[0]["seconds"])
+                if answers[0].get("right") is not None:
+                    self.right[role] = bool(answers[0]["right"])
         elif kind == "failed":
             self.done = True
             self.problem = f"{reply['problem']} {reply['advice']}"
@@ -194,13 +203,15 @@ def make_question(
     run: str | None = None,
     step: int | None = None,
     turns: Sequence[dict[str, str]] = (),
+    scorer: str = "contains",
 ) -> Question:
     """Put a question together.
 
     Args:
         shown: what the person lets the teacher see.
         row: the row that asks the same; its own turns and context are used as they stand.
-        turns: the conversation before it.
+        turns: the conversation before it; what is right after that is not known.
+        scorer: how the answers are compared with the row's.
 
     Raises:
         InputError: there is no question.
@@ -211,9 +222,10 @@ def make_question(
     if not before and row is not None and not isinstance(row.prompt, str):
         before = [{"role": m["role"], "content": m["content"]} for m in row.prompt[:-1]]
     messages = (*before, {"role": "user", "content": text.strip()})
+    right = None if row is None or turns else row.answer
     if row is not None and row.context is not None and shown.strip() == row.context.strip():
-        return Question(messages, row.demonstration, row.context, run, step)
-    return Question(messages, shown.strip() or None, None, run, step)
+        return Question(messages, row.demonstration, row.context, run, step, right, scorer)
+    return Question(messages, shown.strip() or None, None, run, step, right, scorer)
 
 
 def at_step(question: Question, step: int) -> Question:
@@ -231,6 +243,7 @@ def follow(replies: Iterable[dict[str, Any]], clock: Any, pause: float = 0.08) -
             yield answers
 
 
-def tally(answers: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Different answers with how often each was given, the most frequent first."""
-    return Counter(str(a["text"]).strip() for a in answers).most_common()
+def tally(answers: Sequence[dict[str, Any]]) -> list[tuple[str, int, bool | None]]:
+    """Different answers with how often each was given and whether it is right, the most frequent first."""
+    counted = Counter((str(a["text"]).strip(), a.get("right")) for a in answers).most_common()
+    return [(text, n, right) for (text, right), n in counted]

@@ -287,13 +287,27 @@ def answers_of(desk: Desk, name: str | None, at: int) -> dict[str, RolloutSample
 def answer_html(desk: Desk, name: str | None, at: int, sample: RolloutSample | None) -> str:
     """The student's own answer of one step."""
     if sample is not None:
-        return token_map(sample, f"The student's own answer at step {at}", LISTED)
+        right = None if sample.keep else _right_answers(desk, name).get(sample.prompt)
+        return token_map(sample, f"The student's own answer at step {at}", LISTED, right=right)
     if not name or not at or desk.step(name, at) is None:
         return _empty("Here the student's own answer will be, each token coloured by how far its teacher disagrees.")
     return _empty(
         "This method copies the examples, so the student gives no answers of its own while it learns. Skill and "
         "retention are measured all the same; on Compare you can ask it."
     )
+
+
+def _right_answers(desk: Desk, name: str | None) -> dict[str, str]:
+    """The right answers of a run's teaching rows, by question."""
+    try:
+        run = desk.run(name or "")
+        file = (run.path / "demonstrations.jsonl").stat()
+        read = partial(run.rows, "teaching")
+        return desk.made.once(
+            "right answers", (file.st_ino, file.st_mtime_ns), lambda: {r.question: r.answer for r in read() if r.answer}
+        )
+    except (WorkbenchError, OSError):
+        return {}
 
 
 def _empty(text: str) -> str:

@@ -27,13 +27,16 @@ _TAB_STOPS = 128
 _LEGEND = (0, 2, 4, 6, 8, 10)
 
 
-def token_map(sample: RolloutSample, title: str = "", listed: int = 96, judge: str = "teacher") -> str:
+def token_map(
+    sample: RolloutSample, title: str = "", listed: int = 96, judge: str = "teacher", right: str | None = None
+) -> str:
     """HTML of one answer. Pointing at a token, or tabbing to it, shows its divergence and what both considered.
 
     Args:
         title: a heading above it.
         listed: how many tokens, those with most disagreement, get the lists of choices (they are most of the HTML).
         judge: who reads the answer: the teacher that of the student, or the student that of the teacher.
+        right: the right answer, where it is known.
     """
     tokens, nats = pieces(sample)[:_MOST], [_number(v) for v in sample.divergence[:_MOST]]
     nats += [0.0] * (len(tokens) - len(nats))
@@ -50,6 +53,7 @@ def token_map(sample: RolloutSample, title: str = "", listed: int = 96, judge: s
         + (f'<div class="wb-title">{escape(title)}</div>' if title else "")
         + f'<div class="wb-ask"><span class="wb-muted">Question:</span> {shown(sample.prompt)}'
         + (' <span class="wb-badge">keep row: this answer should stay as it was</span>' if sample.keep else "")
+        + (f'<br><span class="wb-muted">Right answer:</span> {shown(right, 300)}' if right else "")
         + "</div>"
         + f'<div class="wb-stage{"" if sample.choices else " wb-short"}"><div class="wb-tokens" dir="auto">'
         + "".join(spans)

@@ -23,6 +23,7 @@ from workbench.decoding import Decoder, StackedDecoder, decoder_for, stackable
 from workbench.demonstrations import Demonstration, Message
 from workbench.divergence import token_divergence
 from workbench.errors import InputError
+from workbench.evaluation import scoring
 from workbench.events import RolloutSample
 from workbench.models import LoadedModel
 from workbench.prompts import PAPER_TEMPLATE, Prompts
@@ -102,7 +103,7 @@ class View:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, checked; see the command `ask`."""
+    """What is asked, checked; see the command `ask`. `right`: the right answer, None where it is not known."""
 
     row: Demonstration
     view: View
@@ -111,6 +112,8 @@ class Question:
     seed: int
     longest: int
     times: int
+    right: str | None = None
+    scorer: scoring.Scorer = scoring.contains
 
     def __post_init__(self) -> None:
         unknown = [role for role in self.roles if role not in ROLES]
@@ -126,6 +129,10 @@ class Question:
         ):
             if not holds:
                 raise InputError(f"The {name} is {value}.", f"Give a {name} that is {allowed}.")
+
+    def judged(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer, and whether it is right; None where no right answer is known."""
+        return {**answer, "right": None if self.right is None else self.scorer(answer["text"], self.right)}
 
 
 class Asker:
@@ -262,7 +269,7 @@ class Asker:
         if "teacher" in read:
             read["teacher"] = prompts.teacher_messages(question.row)
         return {
-            "answers": {role: stream.answers(role) for role in question.roles},
+            "answers": {role: [question.judged(one) for one in stream.answers(role)] for role in question.roles},
             "prompts": {role: prompts.render(messages) for role, messages in read.items()},
             "first_token_seconds": round(stream.first or 0.0, 4),
         }

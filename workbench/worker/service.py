@@ -4,8 +4,8 @@
 |---|---|---|
 | load | model, revision, precision | model, precision, notes, parameters, longest, pocket, seconds |
 | check, teach, resume, sit, export, import_adapter | see `tasks.py` | |
-| ask | messages, demonstration, context, run, step, roles, temperature, top_p, top_k, seed, longest, times | answers
-  and prompts by role, first_token_seconds |
+| ask | messages, demonstration, context, run, step, roles, temperature, top_p, top_k, seed, longest, times,
+  right, scorer | answers (each with text, tokens, seconds, right) and prompts by role, first_token_seconds |
 | map | messages, demonstration, context, run, step, of, text | sample: a `RolloutSample` |
 | render | row, template | student, teacher, student_tokens, teacher_tokens, limit |
 | stop | | was: the state before; of `load` only a download is stopped |
@@ -29,6 +29,7 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import InputError, WorkbenchError
+from workbench.evaluation import get_scorer
 from workbench.hub import Halted, Report
 from workbench.models import load, parameters
 from workbench.sampling import Choice, Stopped
@@ -320,6 +321,8 @@ class Service:
             seed=int(command.get("seed", 0)),
             longest=usual if longest is None else int(longest),
             times=int(command.get("times", 1)),
+            right=command.get("right"),
+            scorer=get_scorer(command.get("scorer") or "contains"),
         )
         return asker.ask(question, lambda reply: self._say(command["id"], reply), self._stop.is_set, asked_at)
 
