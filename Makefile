@@ -30,7 +30,7 @@ test: setup  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder  # tests/conftest.py says why
+	$(BIN)/python -m pytest --numprocesses=2 --no-loadscope-reorder  # tests/conftest.py says why
 
 lint: setup  ## lint and types only
 	$(BIN)/ruff check .

@@ -36,18 +36,24 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pages' tests take longest, so they come first: the other process takes everything else meanwhile."""
+    items.sort(key=lambda item: item.path.parent.name == "pages", reverse=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """How tests are dealt out to the processes of `make test`: file by file, and all of the pages' as if one file.
 
-    Each of these has a browser, a server and a model, so two of them at once would wait for one another. They take
-    longest, so they come first: the other processes take everything else meanwhile.
+    Each of these has a browser, a server and a model, so two of them at once would wait for one another.
     """
+    from xdist.scheduler import LoadScopeScheduling
 
-    def of_a_page(item: pytest.Item) -> bool:
-        return item.path.parent.name == "pages"
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "pages" if file.startswith("tests/pages/") else file
 
-    items.sort(key=of_a_page, reverse=True)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("pages" if of_a_page(item) else item.path.stem))
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
