@@ -120,6 +120,15 @@ def test_another_tab_follows_until_it_asks_itself(desk: Desk) -> None:
     assert "Mine again?" in compare.poll_answers(desk, {}).base
 
 
+def test_who_is_quicker_than_the_list_of_runs_asks_the_one_in_view(desk: Desk, run: Run) -> None:  # noqa: F811
+    desk.drafts.choose(run=run.name)
+    handler, blank = compare.with_form(asking.ask, desk), ("", ("", ""), "", 0, 0, 0, 1, 0, 0, None, [])
+    cursor: dict[str, Any] = {}
+    assert "Learned." in last(list(handler(cursor, "Why?", *blank)), "student")
+    compare.choose(desk, cursor, "")  # none was chosen
+    assert "There is no student yet" in last(list(handler(cursor, "Why?", *blank)), "student")
+
+
 @pytest.mark.parametrize("held", ["{", "3", '["a"]', '{"messages": []}', "null", '{"messages": [{"role": "user"}]}'])
 def test_damaged_ones_are_none(desk: Desk, held: str) -> None:
     desk.drafts.type("compare.answers", held)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.desks import FAKE
 from tests.fake_run import config_of
 from tests.waiting import until
 from workbench.app import asking, compare, held_out, questions, sittings
@@ -30,7 +30,6 @@ from workbench.views.columns import change
 from workbench.worker import Worker
 
 EVIL = "<img src=x onerror=alert(1)></script>\u202e\u202b"
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 PROBES = [
     Demonstration(prompt=f"What is {i} plus 4?", answer=str(i + 4), tags=("add" if i < 4 else "opposite",))
     for i in range(6)
@@ -279,7 +278,7 @@ def test_keep_this_puts_it_on_the_list_once(desk: Desk) -> None:
 def test_the_page_is_rebuilt_from_disk(desk: Desk, run: Run, rows: list[Demonstration]) -> None:
     runs, step, beside, samples, _ = compare.restore(desk)
     assert runs["value"] == run.name and ("colours", "colours") in runs["choices"]
-    assert step["choices"] == [("the end", 0), ("100", 100), ("50", 50)] and step["value"] == 0
+    assert step["choices"] == [("the newest", 0), ("100", 100), ("50", 50)] and step["value"] == 0
     assert beside["choices"][1] == ("100", 100)
     cursor: dict[str, Any] = {}
     compare.poll(desk, cursor)

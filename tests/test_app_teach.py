@@ -52,7 +52,7 @@ def ended(desk: Desk, run: str) -> bool:
 
 def parts(desk: Desk, cursor: dict[str, Any]) -> dict[str, Any]:
     names = ["run", "state", "meters", "forgetting", "warning", "checkpoint", "back", "curves"]
-    names += ["answer", "follow", "step", "loss", "which", "replay"]
+    names += ["answer", "follow", "step", "loss", "which", "replay", "onward"]
     return dict(zip(names, watching.poll(desk, cursor), strict=True))
 
 
@@ -156,7 +156,7 @@ def test_everything_is_rebuilt_from_the_folder(at: Open, tmp_path: Path) -> None
         assert again[part] == shown[part], part
     assert 'id="skill"' in again["meters"] and 'id="retention"' in again["meters"]
     assert "100% (4 of 4" in again["meters"] and "step 20" in again["answer"]
-    assert "Right answer:" in again["answer"]
+    assert "Right answer:" in again["answer"] and again["onward"]["visible"] is True
 
 
 def test_a_poll_sends_only_what_has_changed(at: Open) -> None:

@@ -10,7 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.pages.served import FAKE, TABS, WAIT, Served, Visit
+from tests.desks import FAKE
+from tests.pages.served import TABS, WAIT, Served, Visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -70,7 +71,8 @@ def test_a_run_is_the_same_after_a_refresh_in_a_second_tab_and_until_it_is_stopp
     visit.says("#teach-state", f"Step {HOLD} of 50")
     visit.page.reload()
     visit.says("#status", f"Teaching watched: step {HOLD} of 50")
-    visit.tab("Teach")
+    # It is the page that was open before.
+    expect(visit.page.get_by_role("tab", name="Teach", exact=True)).to_have_attribute("aria-selected", "true")
     visit.says("#teach-state", f"Step {HOLD} of 50")
     expect(visit.at("#token-map .tk").first).to_be_attached(timeout=WAIT)
     second = visit.context.new_page()

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.pages.served import WAIT, Served, Visit
+from tests.waiting import until
 from workbench.runs import open_run, shelf
 
 if TYPE_CHECKING:
@@ -231,6 +232,21 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
     expect(second.page.get_by_text("There is one conversation for all three.")).to_be_visible(timeout=WAIT)
     expect(visit.at(".compare-turns")).to_have_count(0, timeout=WAIT)
     assert not second.errors
+
+
+def test_what_is_entered_on_compare_outlives_a_refresh_before_it_is_asked(visit: Visit, served: Served) -> None:
+    visit.tab("Compare")
+    visit.type("Question", "Why is the sky blue?")
+    visit.type("What the teacher is shown", "Because of the air.")
+    unfold(visit, "How the answers are drawn")
+    visit.type("Top-k", "7")
+    typed = served.runs / ".draft" / "typed.json"
+    until(lambda: "Because of the air." in typed.read_text() and ", 7, 0, 0]" in typed.read_text())
+    visit.page.reload()
+    visit.ready()
+    expect(visit.page.get_by_label("What the teacher is shown")).to_have_value("Because of the air.", timeout=WAIT)
+    unfold(visit, "How the answers are drawn")
+    holds(visit, "Top-k", "7")
 
 
 def test_the_arithmetic_of_a_model_is_read_on_a_phone(browser: Browser, served: Served) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import answered, asking, code, conversing, held_out
+from workbench.app import answered, asking, code, conversing, entered, held_out
 from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, Shown, note_on
 from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
@@ -38,7 +38,7 @@ def build(desk: Desk, shared: Shared) -> None:
             label="What the teacher is shown", lines=1, max_lines=8, scale=3, min_width=300, elem_id="shown"
         )
         run = gr.Dropdown([NO_RUN], value="", label="Student of run", min_width=150)
-        step = gr.Dropdown([("the end", 0)], value=0, label="Student at step", min_width=120)
+        step = gr.Dropdown([("the newest", 0)], value=0, label="Student at step", min_width=120)
         beside = gr.Dropdown([("nothing", 0)], value=0, label="Beside it, at step", min_width=120)
     note = gr.HTML("", padding=False)
     notice = gr.HTML("", padding=False, elem_id="compare-notice")
@@ -109,7 +109,14 @@ def build(desk: Desk, shared: Shared) -> None:
     run.input(partial(choose, desk), [shared.cursor, run], of_run, **QUIET)
     gr.on([step.input, beside.input], choose_steps, [shared.cursor, run, step, beside], None, **QUIET)
     shared.remember(question, "compare.question")
+    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
+    demonstration.input(partial(entered.keep_shown, desk.drafts), [question, demonstration, filled], None, **quick)
+    how: list[Any] = [temperature, top_p, top_k, seed, longest]
+    gr.on([field.input for field in how], partial(entered.keep_drawn, desk.drafts), how, None, **quick)
     shared.on_load(partial(last_answers, desk), outputs)
+    # After the last answers, which fill in the same field.
+    shared.on_load(lambda: entered.shown(desk.drafts, desk.drafts.run or ""), [demonstration, filled, note])
+    shared.on_load(lambda: entered.drawn(desk.drafts), how)
     shared.on_tick(partial(poll_answers, desk), outputs, tab="compare")
     shared.on_load(partial(restore, desk), [run, *of_run, pocket])
     shared.on_tick(partial(poll, desk), [run, *of_run, pocket], tab="compare")
@@ -124,9 +131,12 @@ def with_form(ask: Callable[[Desk, Form], Iterator[Any]], desk: Desk) -> Callabl
 
     def handler(cursor: Cursor, *values: Any) -> Iterator[Any]:
         # In place, as the polls write: from now on these are the page's own answers.
-        by = cursor.setdefault(_BY, secrets.token_hex(8))
+        form = replace(Form(*values), by=cursor.setdefault(_BY, secrets.token_hex(8)))
+        if not form.run:
+            # Whoever comes from Teach is quicker than the poll that fills in the list of runs.
+            form = replace(form, run=_in_view(desk, run_names(desk.runs), cursor))
         # A generator function itself: Gradio streams nothing else.
-        yield from ask(desk, replace(Form(*values), by=by))
+        yield from ask(desk, form)
 
     return handler
 
@@ -199,7 +209,7 @@ def of_run(desk: Desk, name: str, chosen: tuple[int, int] = (0, 0)) -> list[Any]
     questions = [row.question for row in rows]
     step, beside = (step if step in steps else 0 for step in chosen)
     return [
-        gr.update(choices=[("the end", 0), *choices], value=step),
+        gr.update(choices=[("the newest", 0), *choices], value=step),
         gr.update(choices=[("nothing", 0), *choices], value=beside),
         gr.Dataset(samples=[[q] for q in questions], sample_labels=[cut(q, 70) for q in questions], visible=bool(rows)),
     ]

@@ -99,6 +99,8 @@ def build(desk: Desk) -> gr.Blocks:
         timer = gr.Timer(EACH)
         cursor = gr.State({})
         receipt = gr.Number(0, precision=0, visible=False)
+        # Kept by the browser, not with the drafts: a phone beside the projector may be on another page.
+        last = gr.BrowserState(PAGES[0].lower(), storage_key="workbench.page", secret="none")
         with gr.Tabs(elem_id="pages", overflow_behavior="wrap") as tabs:
             shared = Shared(desk, tabs, line, timer, cursor)
             shared.on_load(lambda: [status.status_html(desk), status.steps_html(desk)], [line, steps])
@@ -106,8 +108,8 @@ def build(desk: Desk) -> gr.Blocks:
             for name, page in pages.items():
                 with gr.Tab(name, id=name.lower()) as tab:
                     page.build(desk, shared)
-                tab.select(partial(_enter, name.lower()), cursor, cursor, **QUIET)
-        _wire(blocks, shared, cursor, receipt)
+                tab.select(partial(_enter, name.lower()), cursor, [cursor, last], **QUIET)
+        _wire(blocks, shared, cursor, receipt, last)
         _publish(desk)
     made: gr.Blocks = blocks
     return made
@@ -121,21 +123,29 @@ place.setAttribute('aria-live', 'polite');
 """
 
 
-def _enter(tab: str, cursor: Cursor) -> Cursor:
+def _enter(tab: str, cursor: Cursor) -> list[Any]:
+    """A page comes into view; the browser keeps which. Before the loading it is the first, which nobody chose."""
+    import gradio as gr
+
+    if "loaded" not in cursor and tab == PAGES[0].lower():
+        return [gr.skip(), gr.skip()]
     cursor["tab"] = tab  # in place: a copy would lose what a poll under way writes
-    return cursor
+    return [cursor, tab]
 
 
-def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Number) -> None:
+def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Number, last: gr.BrowserState) -> None:
     """One request for everything that is loaded, and one a second for everything that changes."""
     import gradio as gr
 
-    def load(seen: Cursor) -> list[Any]:
+    def load(seen: Cursor, page: Any) -> list[Any]:
         # This page has been shown nothing yet. In place: a poll under way would put the old cursor back.
-        tab = seen.get("tab", "examples")
+        first = PAGES[0].lower()
+        tab = seen.get("tab") or (page if page in map(str.lower, PAGES) else first)
         seen.clear()
-        seen.update(tab=tab, waits=_PATIENCE)
-        return [seen, *gather([(f, len(o)) for f, o in shared.loads], gr.skip()), receipts.LOADED]
+        seen.update(tab=tab, waits=_PATIENCE, loaded=True)
+        loaded = gather([(f, len(o)) for f, o in shared.loads], gr.skip())
+        # Where it is already, it is not put: whoever is quick has opened another one by now.
+        return [seen, gr.skip() if tab == first else gr.Tabs(selected=tab), *loaded, receipts.LOADED]
 
     def tick(seen: Cursor, got: float | None) -> list[Any]:
         view = seen.get("tab", "examples")
@@ -153,7 +163,7 @@ def _wire(blocks: gr.Blocks, shared: Shared, cursor: gr.State, receipt: gr.Numbe
         every = shared.desk.viewers.every(seen)
         return [seen, number, gr.skip() if every is None else gr.Timer(every), *gather(asked, gr.skip())]
 
-    blocks.load(load, cursor, [cursor, *_distinct(shared.loads), receipt], **QUIET)
+    blocks.load(load, [cursor, last], [cursor, shared.tabs, *_distinct(shared.loads), receipt], **QUIET)
     parts = _distinct([t[:2] for t in shared.ticks])
     shared.timer.tick(tick, [cursor, receipt], [cursor, receipt, shared.timer, *parts], **QUIET)
 

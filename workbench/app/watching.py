@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import receipts, teaching
-from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RolloutSample, RunStarted, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
@@ -37,6 +37,7 @@ def build(desk: Desk, shared: Shared) -> Watch:
     run = gr.Dropdown([], label="Run shown", elem_id="teach-run")
     state = gr.HTML(elem_id="teach-state", padding=False)
     meters = gr.HTML(elem_id="meters", padding=False)
+    onward = gr.Button("Next: Compare", size="sm", elem_classes="onward", visible="hidden")
     with gr.Row(visible=False, elem_id="forgetting") as forgetting:
         with gr.Column(min_width=300, scale=3):
             warning = gr.HTML(padding=False)
@@ -53,7 +54,7 @@ def build(desk: Desk, shared: Shared) -> Watch:
         loss = gr.HTML(elem_id="losses", padding=False)
 
     parts = [run, state, meters, forgetting, warning, checkpoint, back, curves, answer, follow, step, loss, which]
-    parts += [replay]
+    parts += [replay, onward]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="teach")
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
@@ -63,6 +64,7 @@ def build(desk: Desk, shared: Shared) -> Watch:
     which.input(partial(choose_answer, desk), [which, shared.cursor], [shared.cursor, *parts], **quick)
     losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **quick)
     shared.on_load(lambda: [False], [losses])
+    onward.click(lambda: gr.Tabs(selected="compare"), None, shared.tabs, **PRIVATE)
     return Watch(run, checkpoint, back)
 
 
@@ -120,7 +122,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     cursor["teach.run"] = name
     chosen_step, chosen_answer = cursor.get("chosen.teach.step"), cursor.get("chosen.teach.which")
     at = chosen_step or step_of(events)
-    last = step_of(events)
+    last, over = step_of(events), is_finished(events)
     measured = next((e.step for e in reversed(events) if isinstance(e, Evaluated)), 0)
     size = 1 + last // _CURVE
     show = bool(cursor.get("chosen.teach.losses"))
@@ -158,6 +160,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
         loss_html(events, show) if new("loss", (name, show, show and last // size)) else gr.skip(),
         which,
         gr.update(visible=True if last else "hidden") if new("replay", bool(last)) else gr.skip(),
+        gr.update(visible=True if over else "hidden") if new("onward", over) else gr.skip(),
     ]
 
 

@@ -121,6 +121,7 @@ CSS = f"""
 .wb.wb-answer{{background:var(--wb-panel,#fff);border:1px solid var(--wb-line,#d0d5dc);border-radius:.5rem;
   padding:.6rem .8rem;height:100%}}
 .wb .wb-text{{white-space:pre-wrap;overflow-wrap:anywhere;max-height:24rem;overflow:auto;min-height:1.5rem}}
+.wb .wb-right,.wb .wb-wrong{{white-space:nowrap}}
 .wb .wb-right{{color:var(--wb-right,#0a6b4f);font-weight:600}}.wb .wb-wrong{{color:var(--wb-wrong,#a11d2e);
   font-weight:600}}
 .wb .wb-state{{font-size:1.05em}}
