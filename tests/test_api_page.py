@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="the pages' helper needs playwright, which is missing")
 
-from tests.pages.served import FAKE, ROOT, Served  # noqa: E402
+from tests.desks import FAKE  # noqa: E402
+from tests.pages.served import ROOT, Served  # noqa: E402
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from tests.desks import FAKE
 from tests.waiting import until
 from workbench.app import check, intake, receipts, teaching
 from workbench.app.desk import Cursor, Desk
@@ -19,7 +19,6 @@ from workbench.events import Measure
 from workbench.views.words import is_finished
 from workbench.worker import Call, Worker
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202eabc"
 
 

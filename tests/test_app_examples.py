@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import gradio as gr
 import pandas as pd
 import pytest
 
+from tests.desks import FAKE
 from workbench.app import examples, fixing, intake, rows, samples, sheet
 from workbench.app.desk import Desk
 from workbench.app.notes import wrong
@@ -20,7 +20,6 @@ from workbench.demonstrations import Columns, read
 from workbench.errors import InputError
 from workbench.worker import Worker
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202eabc"
 PASTED = "What is one? => It is 1.\nWhat is two? => It is 2.\nWhat is three? => It is 3."
 
@@ -76,6 +75,13 @@ def test_pasted_rows_are_in_the_table_with_their_columns(desk: Desk) -> None:
     assert shown["visible"] and "answer" not in notes, "that there are none is said once, where the rows are counted"
     assert "1 is kept back for the test, without a right answer to look for, so skill cannot be measured" in made[2]
     assert [choice["value"] for choice in lists] == ["prompt", "demonstration", "(guess)", "(guess)"]
+
+
+def test_rows_that_repeat_others_are_told_of(desk: Desk) -> None:
+    made = examples.use_text(desk, PASTED, False)
+    assert "again" not in made[2]
+    desk.drafts.add(desk.drafts.rows[0])
+    assert "1 row says the same as an earlier one, and counts again." in sheet.summary(desk)
 
 
 def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.desks import FAKE
 from tests.waiting import until
 from workbench import quantised
 from workbench.app import lookup, model, teaching
@@ -27,7 +28,6 @@ from workbench.worker import Worker
 from workbench.worker.client import finished
 
 EVIL = "<img src=x onerror=alert(1)>"
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3",
     "hidden_size": 2560,

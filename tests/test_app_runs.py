@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import struct
-import sys
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.desks import FAKE
 from tests.fake_run import finished
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
@@ -25,7 +25,6 @@ from workbench.errors import InputError, RunError
 from workbench.runs import shelf, zips
 from workbench.worker import Worker
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 EVIL = "<img src=x onerror=alert(1)></script>\u202e"
 
 

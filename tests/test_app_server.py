@@ -15,6 +15,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from tests.desks import FAKE
 from tests.fake_run import config_of, events_of
 from workbench import cli
 from workbench.app import code, guard, intake, server, status
@@ -30,7 +31,6 @@ from workbench.settings import Settings
 from workbench.worker import Worker
 
 HERE = Path(__file__).parent
-FAKE = [sys.executable, str(HERE / "fake_worker.py")]
 PUBLIC = {"/models", "/load_demonstrations", "/check", "/teach", "/status", "/stop", "/compare", "/runs"}
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.desks import FAKE
 from workbench.errors import InputError, WorkbenchError
 from workbench.runs import open_run
 from workbench.worker import Status, Worker, WorkerDied, client
 
-FAKE = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 ROWS = [{"prompt": f"question {i}", "demonstration": f"reply {i}", "answer": f"{i}", "id": f"r{i}"} for i in range(10)]
 
 

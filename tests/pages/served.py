@@ -20,7 +20,6 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FAKE = [sys.executable, str(ROOT / "tests" / "fake_worker.py")]
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--headless",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.served import FAKE, TABS, WAIT, Served, Visit, desktop
+from tests.desks import FAKE
+from tests.pages.served import TABS, WAIT, Served, Visit, desktop
 from tests.pages.test_pages import IMAGE, LONG, SCRIPT, findings, harmless, wider
 from tests.waiting import until
 
