@@ -19,6 +19,7 @@ from tests.command import QUICK, call
 from workbench.adapters import save_adapter
 from workbench.cli import main
 from workbench.commands import conduct, screen
+from workbench.commands.teaching import _usual_on
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.events import Checked, Evaluated, Measure, RunEnded
@@ -28,7 +29,7 @@ from workbench.runs import Run
 from workbench.runs.folder import create
 from workbench.runs.log import EventWriter
 from workbench.runs.session import load_base
-from workbench.settings import LoraSettings
+from workbench.settings import LoraSettings, Settings, own_defaults
 
 CONFIG = {"method": "sdft", "model": "pocket", "settings": {"optim": {"steps": 9}}, "started": "2026-11-25T00:00:00"}
 QUESTION = 'What\'s "$HOME" in `Zorbic`?'
@@ -255,3 +256,11 @@ def test_a_model_s_folder_is_known_by_its_whole_path(
     monkeypatch.chdir(tiny_folder.parent)
     assert load(tiny_folder.name).name == str(tiny_folder.resolve())
     assert load("pocket").name == "pocket"
+
+
+def test_what_goes_on_says_which_settings_are_others_for_that() -> None:
+    usual = Settings.from_dict(own_defaults(True, True))
+    assert _usual_on(usual, True).endswith(": steps 700, lr 0.0012, teacher original, keep share 0.25.")
+    typed = replace(usual, optim=replace(usual.optim, steps=50))
+    assert "steps" not in _usual_on(typed, True) and "teacher original" in _usual_on(typed, True)
+    assert _usual_on(usual, False) == ""

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.demonstrations import Columns, Demonstration, parse, read, read_questions, split, write
+from workbench.demonstrations.splitting import repetition
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError
 
@@ -219,6 +220,32 @@ def test_problems_are_counted_and_some_named() -> None:
     assert "9 of 9 rows are wrong" in caught.value.problem
     assert "row 5:" in caught.value.problem and "row 6:" not in caught.value.problem
     assert "and 4 more" in caught.value.problem
+    assert caught.value.advice == "Correct or delete these rows; nothing was written."
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "told"),
+    [
+        (
+            "csv",
+            "prompt,response\na,b\n,d\n",
+            "row 3: .*\nCorrect or delete these rows, which are numbered as a spread",
+        ),
+        ("jsonl", '{"prompt": "a", "response": "b"}\n{"prompt": "", "response": "d"}\n', "line 2: .*\n.* these lines;"),
+    ],
+)
+def test_it_is_said_how_wrong_rows_are_numbered(tmp_path: Path, kind: str, text: str, told: str) -> None:
+    (tmp_path / f"a.{kind}").write_text(text)
+    with pytest.raises(InputError, match=told):
+        read(tmp_path / f"a.{kind}")
+
+
+def test_rows_that_say_the_same_are_told_of_once_for_all() -> None:
+    rows = [{"prompt": p, "response": r} for p, r in (("a", "b"), (" a", "b"), ("a", "c"), ("d", "e"), ("a", "b"))]
+    found = parse(json.dumps(rows))
+    assert "2 rows say the same as an earlier one, and count again." in found.notes
+    assert repetition(found.rows[:2]) == "1 row says the same as an earlier one, and counts again."
+    assert repetition(found.rows[1:4]) == ""
 
 
 def test_bom_and_line_ends_are_accepted(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from workbench.app.desk import Desk
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
 from workbench.app.notes import note, wrong
+from workbench.demonstrations.splitting import repetition
 from workbench.demonstrations.table import wrong_rows
 from workbench.errors import WorkbenchError
 
@@ -132,12 +133,12 @@ def summary(desk: Desk) -> str:
     test = "" if scored == len(parts.held_out) else f", {scored} of which have a right answer to look for"
     if not scored:
         test = ", without a right answer to look for, so skill cannot be measured"
-    kept = f" {keep_sentence(drafts)}" if drafts.keep else ""
-    return note(
+    counted = (
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
-        f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}.{kept}",
-        "info",
+        f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}."
     )
+    told = [counted, keep_sentence(drafts) if drafts.keep else "", repetition(drafts.good)]
+    return note(" ".join(filter(None, told)), "info")
 
 
 def keep_sentence(drafts: Draft) -> str:

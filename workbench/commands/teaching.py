@@ -23,7 +23,7 @@ from workbench.execution import Execution
 from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.session import Request, begin, load_base
-from workbench.settings import Settings
+from workbench.settings import Settings, own_defaults
 from workbench.training.batches import refuse_unteachable
 from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
@@ -149,9 +149,23 @@ def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
     if request.keep:
         screen.say(f"  {len(request.keep)} keep rows: questions whose answers should stay as they are.")
     if request.on:
-        screen.say(f"  It goes on from what run {request.on} has taught.")
+        screen.say(
+            f"  It goes on from what run {request.on} has taught.{_usual_on(request.settings, loaded.is_pocket)}"
+        )
     for note in reading.notes:
         screen.say(f"  {note}")
+
+
+def _usual_on(settings: Settings, pocket: bool) -> str:
+    """Which settings are others only because the run goes on from another; nobody has typed them."""
+    on, first, used = own_defaults(pocket, True), own_defaults(pocket), settings.to_dict()
+    changed = [
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float | int) else f"{name} {value}"
+        for group, values in on.items()
+        for name, value in values.items()
+        if first.get(group, {}).get(name) != value and used[group][name] == value
+    ]
+    return f" A second lesson is usually taught otherwise than a first: {', '.join(changed)}." if changed else ""
 
 
 def _begin(request: Request, loaded: LoadedModel, folder: Path) -> Run:

@@ -10,6 +10,7 @@ from typing import Any
 from workbench.demonstrations.cells import checked, flag, is_blank, is_number, label, tags, written
 from workbench.demonstrations.columns import Columns, choose
 from workbench.demonstrations.record import Demonstration, Message
+from workbench.demonstrations.splitting import repetition
 from workbench.demonstrations.table import Table, wrong_rows
 from workbench.demonstrations.tables import load_table, pasted
 from workbench.demonstrations.turns import conversation, joined
@@ -67,13 +68,16 @@ def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading
             problems.append(f"{table.unit} {number}: {error}")
     if problems:
         more = len(problems) - _NAMES_AT_MOST
+        # As a person finds them in the file; the page, which shows no header, counts otherwise.
+        headed = table.unit == "row" and table.numbers[0] > 1
+        counted = "rows, which are numbered as a spreadsheet does" if headed else f"{table.unit}s"
         listed = "\n  ".join(problems[:_NAMES_AT_MOST]) + (f"\n  and {more} more" if more > 0 else "")
         raise InputError(
             f"{table.source}: {wrong_rows(len(problems), len(table.rows))}.\n  {listed}",
-            "Correct or delete these rows; nothing was written.",
+            f"Correct or delete these {counted}; nothing was written.",
         )
     if "demonstration" in need:
-        notes += _about_answers(table, chosen, rows)
+        notes += [*_about_answers(table, chosen, rows), *filter(None, [repetition(rows)])]
     return Reading(tuple(rows), chosen, (*table.notes, *notes))
 
 

@@ -55,6 +55,17 @@ def split(rows: Sequence[Demonstration], held_out: float = 0.3, seed: int = 0) -
     )
 
 
+def repetition(rows: Sequence[Demonstration]) -> str:
+    """A sentence about rows that say the same as an earlier one, which weigh more than others; empty without any."""
+    different = {(_fold(row), row.demonstration, row.context, row.keep) for row in rows}
+    count = len(rows) - len(different)
+    if not count:
+        return ""
+    if count == 1:
+        return "1 row says the same as an earlier one, and counts again."
+    return f"{count} rows say the same as an earlier one, and count again."
+
+
 def _fold(row: Demonstration) -> str:
     """A prompt with the differences taken out that a reader would not see."""
     texts = [row.prompt] if isinstance(row.prompt, str) else [m["role"] + ": " + m["content"] for m in row.prompt]
