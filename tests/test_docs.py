@@ -90,7 +90,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_make_targets_named_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"^\s*make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
-    assert {"lesson", "test"} <= named
+    named = set(re.findall(r"(?:^\s*|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.M))
+    assert {"app", "lesson", "test"} <= named
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.M), target

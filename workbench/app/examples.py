@@ -313,7 +313,7 @@ def _rows(desk: Desk) -> _Rows:
     counts = gr.HTML(sheet.summary(desk), elem_id="examples-summary", padding=False)
     table = sheet.component()
     with gr.Row():
-        page = gr.Slider(1, 2, value=1, step=1, label=f"Page of {rows.PAGE} rows", visible=False, min_width=180)
+        page = gr.Slider(1, 2, value=1, step=1, label=f"Page ({rows.PAGE} rows each)", visible=False, min_width=180)
         wrong_only = gr.Checkbox(label="Only wrong rows", value=False, min_width=140, visible=False)
         strict = gr.Checkbox(label="Wrong rows block the good ones", value=False, min_width=140, visible=False)
         held_out = gr.Slider(5, 50, value=30, step=5, label="Kept back for the test, in percent", min_width=180)
