@@ -69,7 +69,7 @@ def desk(tmp_path: Path) -> Desk:
 @pytest.mark.parametrize("kind", TEXTS)
 def test_the_page_reads_the_others_and_a_command_none(kind: str) -> None:
     text, problems = TEXTS[kind]
-    with pytest.raises(InputError, match=r", (line|row) \d+ (is|has) "):
+    with pytest.raises(InputError, match=r"(, |\n  )(line|row) \d+ (is|has) "):
         parse(text)
     made = parse_leniently(text).rows
     said = {place: problem_of(row) for place, row in enumerate(made, start=1) if problem_of(row)}
@@ -100,6 +100,28 @@ def test_a_text_without_any_row_is_refused_whole(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=f"{name}.* {said}") as caught:
                 reader(tmp_path / name)
             assert caught.value.advice
+
+
+def test_one_line_that_is_no_row_hides_no_other_fault(tmp_path: Path) -> None:
+    for name, text, told, advice in (
+        (
+            "a.jsonl",
+            '{"prompt": "a", "response": "b"}\nwords\n{"prompt": "", "response": "d"}\nmore words\n',
+            ("3 of 4 rows are wrong", "line 2 is not JSON", "line 3: column 'prompt' is blank", "line 4 is not JSON"),
+            "these lines;",
+        ),
+        (
+            "a.csv",
+            "prompt,response\na,b\n,d\ne\n",
+            ("2 of 3 rows are wrong", "row 3: column 'prompt' is blank", "row 4 has 1 cell"),
+            "numbered as a spreadsheet",
+        ),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError) as caught:
+            read(tmp_path / name)
+        places = [caught.value.problem.index(part) for part in told]
+        assert places == sorted(places) and advice in caught.value.advice
 
 
 def test_a_line_is_mended_in_the_table(desk: Desk) -> None:

@@ -57,28 +57,42 @@ def read_questions(path: Path | str, need_answer: bool = False) -> Reading:
 
 
 def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading:
-    table.refuse_unread()
-    chosen, notes = choose(table, columns, need)
+    try:
+        chosen, notes = choose(table, columns, need)
+    except InputError:
+        table.refuse_unread()  # a header that cannot be made out may be one of them
+        raise
     rows: list[Demonstration] = []
-    problems: list[str] = []
+    problems = {line.number: line.problem for line in table.unread}
     for number, cells in zip(table.numbers, table.rows, strict=True):
         try:
             rows.append(_row(cells, chosen, need))
         except ValueError as error:
-            problems.append(f"{table.unit} {number}: {error}")
+            problems[number] = f": {error}"
+    if len(problems) == len(table.unread) == 1:
+        table.refuse_unread()  # which says what to do about that very line
     if problems:
-        more = len(problems) - _NAMES_AT_MOST
-        # As a person finds them in the file; the page, which shows no header, counts otherwise.
-        headed = table.unit == "row" and table.numbers[0] > 1
-        counted = "rows, which are numbered as a spreadsheet does" if headed else f"{table.unit}s"
-        listed = "\n  ".join(problems[:_NAMES_AT_MOST]) + (f"\n  and {more} more" if more > 0 else "")
-        raise InputError(
-            f"{table.source}: {wrong_rows(len(problems), len(table.rows))}.\n  {listed}",
-            f"Correct or delete these {counted}; nothing was written.",
-        )
+        raise _wrong(table, problems)
     if "demonstration" in need:
         notes += [*_about_answers(table, chosen, rows), *filter(None, [repetition(rows)])]
     return Reading(tuple(rows), chosen, (*table.notes, *notes))
+
+
+def _wrong(table: Table, problems: dict[int, str]) -> InputError:
+    """All that is wrong with the rows, and with the lines that are none, in the order of the file."""
+    told = [f"{table.unit} {n}{'' if said.startswith(':') else ' '}{said}" for n, said in sorted(problems.items())]
+    more = len(told) - _NAMES_AT_MOST
+    listed = "\n  ".join(told[:_NAMES_AT_MOST]) + (f"\n  and {more} more" if more > 0 else "")
+    # As a person finds them in the file; the page, which shows no header, counts otherwise.
+    headed = table.unit == "row" and min(table.numbers) > 1
+    counted = "rows, which are numbered as a spreadsheet does" if headed else f"{table.unit}s"
+    # Where nothing else is wrong, what to do about such a line is worth saying.
+    same = {line.advice for line in table.unread} if len(told) == len(table.unread) else set()
+    also = f" {same.pop()}" if len(same) == 1 else ""
+    return InputError(
+        f"{table.source}: {wrong_rows(len(told), len(table.rows) + len(table.unread))}.\n  {listed}",
+        f"Correct or delete these {counted}; nothing was written.{also}",
+    )
 
 
 def _about_answers(table: Table, chosen: dict[str, str], rows: list[Demonstration]) -> list[str]:
