@@ -110,7 +110,9 @@ def build(desk: Desk, shared: Shared) -> None:
     gr.on([step.input, beside.input], choose_steps, [shared.cursor, run, step, beside], None, **QUIET)
     shared.remember(question, "compare.question")
     quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
-    demonstration.input(partial(entered.keep_shown, desk.drafts), [question, demonstration, filled], None, **quick)
+    # What is pasted or dictated is no `input`.
+    written = [demonstration.input, demonstration.blur]
+    gr.on(written, partial(entered.keep_shown, desk.drafts), [question, demonstration, filled], None, **quick)
     how: list[Any] = [temperature, top_p, top_k, seed, longest]
     gr.on([field.input for field in how], partial(entered.keep_drawn, desk.drafts), how, None, **quick)
     shared.on_load(partial(last_answers, desk), outputs)
