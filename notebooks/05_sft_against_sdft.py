@@ -138,7 +138,8 @@ for varied, other in (("lr", "steps"), ("steps", "lr")):
 #
 # Now you race them on something quicker: *remedies*, made-up rules such as "with cough and yawning take pindor". **Same
 # rows, same batches of 16, same 60 steps, same adapter, and the same tuning for both**: each may choose among three
-# learning rates on validation rows. Sixty steps are a fifth of a usual run, so the rates are high.
+# learning rates, by the lower of two shares, skill on validation rows and retention. Sixty steps are a fifth of a usual run,
+# so the rates are high.
 #
 # > **Predict before you run.** SFT reads the right answers, SDFT never does: its teacher does. Which of the two will
 # > answer more held-out questions? And which will still count, name capitals and speak its old languages?
@@ -176,16 +177,13 @@ outer = split(rows, seed=0)
 inner = split(outer.teaching, held_out=0.25, seed=0)  # the held-out rows of `outer` stay unseen
 validation, tuned = examine(inner.held_out), {}
 for method in METHODS:
-    found = {
-        rate: validation.sit(teach(method, inner.teaching, rate)[0]).measure.value for rate in RATES
-    }
-    tuned[method] = max(found, key=found.get)
-    print(
-        f"{method:5}",
-        {rate: round(value, 2) for rate, value in found.items()},
-        "-> lr",
-        tuned[method],
-    )
+    found = {}
+    for rate in RATES:
+        student, _ = teach(method, inner.teaching, rate)
+        found[rate] = validation.sit(student).measure.value, retention.of(student).value
+        print(f"{method:5} lr {rate:g}: skill {found[rate][0]:.2f}, retention {found[rate][1]:.2f}")
+    tuned[method] = max(found, key=lambda rate: min(found[rate]))
+    print(f"{method:5} chooses lr {tuned[method]:g}\n")
 
 # %%
 SEEDS, paths, students = (0, 1), {}, {}
