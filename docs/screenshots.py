@@ -38,7 +38,7 @@ def go_through(browser: Browser, address: str) -> None:
     visit.press("Check the teacher")
     visit.says("#verdict", "Good to teach.")
     visit.start(int(STEPS), "zorbic")
-    expect(visit.at("#teach-state")).to_contain_text("Finished after", timeout=3 * WAIT)
+    expect(visit.at("#teach-state")).to_contain_text("Finished after", timeout=10 * WAIT)
     visit.tab("Compare")
     expect(visit.page.get_by_label("Student of run")).to_have_value("zorbic", timeout=WAIT)
     visit.context.close()
