@@ -272,7 +272,7 @@ def _flat(config: dict[str, Any], events: Sequence[Event]) -> dict[str, str]:
     groups = config.get("settings", {})
     skill, retention, step = latest(events)
     checked = next((e for e in events[:8] if isinstance(e, Checked)), None)
-    made = {key: str(config.get(key)) for key in ("method", "model", "source", "on", "scorer")}
+    made = {key: str(config.get(key) or "-") for key in ("method", "model", "source", "on", "scorer")}
     made |= {f"{group}: {name}": f"{v:g}" if isinstance(v, float) else str(v)
              for group, values in groups.items() for name, v in values.items()}  # fmt: skip
     made |= {key.replace("_", " "): str(config.get(key)) for key in ("evaluate_every", "save_every")}

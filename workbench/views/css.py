@@ -107,7 +107,7 @@ CSS = f"""
 .wb .wb-chart svg{{width:100%;height:100%;overflow:visible;display:block}}
 .wb .wb-grid{{stroke:var(--wb-line,#d0d5dc);stroke-width:1;vector-effect:non-scaling-stroke}}
 .wb .wb-l{{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round;vector-effect:non-scaling-stroke}}
-.wb .wb-l.wb-dash{{stroke-dasharray:7 5}}
+.wb .wb-l.wb-dash{{stroke-dasharray:8 6;stroke-linecap:butt}}
 .wb .wb-dots{{fill:none;stroke-width:7;stroke-linecap:round;vector-effect:non-scaling-stroke}}
 .wb .wb-dots.wb-under{{stroke-width:11}}
 .wb .wb-dots.wb-over{{stroke-width:6}}
