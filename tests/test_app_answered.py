@@ -12,7 +12,7 @@ import pytest
 from tests.desks import desk_at_rest
 from tests.test_app_compare import run  # noqa: F401
 from tests.waiting import until
-from workbench.app import answered, asking, compare
+from workbench.app import answered, asking, compare, entered
 from workbench.app.asking import SAME, Form, Shown
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
@@ -68,6 +68,20 @@ def test_the_teachers_field_is_that_of_the_question_that_is_typed(
     again = compare.last_answers(desk)
     assert (again.demonstration, again.filled, again.note) == (SAME, SAME, SAME)
     assert "Learned." in again.student and again.question == SAME
+
+
+def test_a_field_that_was_asked_as_it_stands_says_what_the_answers_say(
+    desk: Desk,
+    run: Run,  # noqa: F811
+    rows: list[Demonstration],
+) -> None:
+    ask(desk, rows[9].question, run=run.name)
+    desk.drafts.type("compare.question", rows[9].question)
+    shown = str(rows[9].demonstration)
+    entered.keep_shown(desk.drafts, rows[9].question, shown, (rows[9].question, shown))  # clicked into, and left
+    assert entered.shown(desk.drafts, run.name) == [SAME] * 3
+    entered.keep_shown(desk.drafts, rows[9].question, "Something else.", (rows[9].question, shown))
+    assert entered.shown(desk.drafts, run.name)[0] == "Something else."
 
 
 def test_what_is_right_is_known_of_what_the_pocket_is_said_to_answer(desk: Desk) -> None:

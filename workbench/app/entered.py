@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from workbench.app.answered import kept
 from workbench.app.asking import SAME, Filled, note_on
 from workbench.app.drafts import Draft
 
@@ -33,6 +34,9 @@ def shown(drafts: Draft, run: str) -> list[Any]:
         question, text, (of, with_) = json.loads(drafts.typed(_SHOWN) or "null")
         if not question.strip() or question.strip() != drafts.typed("compare.question").strip():
             return [SAME] * 3
+        last = kept(drafts)
+        if last is not None and (last.question.text, last.question.shown) == (question.strip(), text.strip()):
+            return [SAME] * 3  # it was asked, and what is said of the last answers says more
         return [str(text), (str(of), str(with_)), note_on(str(text), run, text == with_, None)]
     except (ValueError, TypeError, AttributeError):
         return [SAME] * 3

@@ -106,6 +106,10 @@ def build(desk: Desk, shared: Shared) -> None:
     publish(desk)
 
 
+_COMPARED = "chosen.runs.compared"
+"""The two runs of the comparison in view."""
+
+
 def choose(field: str, cursor: Cursor, name: str | None) -> Cursor:
     """A run was chosen in one of the lists: it stays so when the lists are drawn again."""
     cursor[f"chosen.runs.{field}"] = name  # in place: a copy would lose what a poll under way writes
@@ -171,7 +175,7 @@ def note_box(desk: Desk, name: str | None) -> Any:
 
 def press_compare(desk: Desk, cursor: Cursor, one: str | None, other: str | None) -> str:
     """Two runs beside each other."""
-    cursor["runs.compared"] = [one, other]
+    cursor[_COMPARED] = [one, other]
     try:
         return shelving.compare(desk, one, other)
     except WorkbenchError as error:
@@ -180,18 +184,18 @@ def press_compare(desk: Desk, cursor: Cursor, one: str | None, other: str | None
 
 def follow(desk: Desk, cursor: Cursor, one: str | None, other: str | None) -> Any:
     """Other runs are chosen: a comparison that is in view is of these."""
-    seen = cursor.get("runs.compared")
+    seen = cursor.get(_COMPARED)
     return gr.skip() if seen is None or seen == [one, other] else press_compare(desk, cursor, one, other)
 
 
 def _drawn_again(desk: Desk, cursor: Cursor, names: list[str]) -> Any:
     """The comparison in view as its runs are now; empty where one of them has gone."""
-    seen = cursor.get("runs.compared")
+    seen = cursor.get(_COMPARED)
     if seen is None:
         return gr.skip()
     if all(name in names for name in seen):
         return press_compare(desk, cursor, *seen)
-    cursor["runs.compared"] = None
+    cursor[_COMPARED] = None
     return ""
 
 
