@@ -14,11 +14,11 @@ from workbench.app import cache
 from workbench.app.desk import Desk
 from workbench.app.teaching import default_of, events_of, run_names
 from workbench.errors import InputError, WorkbenchError
-from workbench.events import Checked, Evaluated, Event
+from workbench.events import Evaluated, Event
 from workbench.runs import Run, free_name, list_runs, shelf, zips
 from workbench.settings import GROUPS
 from workbench.views.curves import overlay, sparkline
-from workbench.views.meters import known, latest
+from workbench.views.meters import before, known, latest
 from workbench.views.text import escape, percent, shown
 from workbench.views.words import is_finished, is_taught, step_of, steps_of
 
@@ -271,7 +271,7 @@ def _flat(config: dict[str, Any], events: Sequence[Event]) -> dict[str, str]:
     """What a run was made of and came to, in words."""
     groups = config.get("settings", {})
     skill, retention, step = latest(events)
-    checked = next((e for e in events[:8] if isinstance(e, Checked)), None)
+    checked = before(events)
     made = {key: str(config.get(key) or "-") for key in ("method", "model", "source", "on", "scorer")}
     made |= {f"{group}: {name}": f"{v:g}" if isinstance(v, float) else str(v)
              for group, values in groups.items() for name, v in values.items()}  # fmt: skip

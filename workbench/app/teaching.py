@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -199,17 +200,24 @@ def step_seconds(desk: Desk) -> tuple[str, float] | None:
     lesson = desk.tasks.get("teach")
     if not isinstance(lesson, Lesson):
         return None
-    steps = islice((e for e in reversed(events_of(desk, lesson.run)) if isinstance(e, Step)), _TELLING)
+    # Asked for once a second by each page that shows Check.
+    state = desk.mark(lesson.run), desk.drafts.version, desk.worker.status.model
+    made = partial(_step_seconds, desk, lesson.run)
+    return desk.made.once("step seconds", None if state[0] is None else (lesson.run, *state), made)
+
+
+def _step_seconds(desk: Desk, run: str) -> tuple[str, float] | None:
+    steps = islice((e for e in reversed(events_of(desk, run)) if isinstance(e, Step)), _TELLING)
     seconds = [sum(step.seconds.values()) for step in steps]
     if len(seconds) < _TELLING:
         return None
-    config, now = desk.run(lesson.run).config, chosen(desk)
+    config, now = desk.run(run).config, chosen(desk)
     then = Settings.from_dict(config["settings"])
     alike = replace(now, optim=replace(then.optim, batch=now.optim.batch)) == then
     made = desk.drafts.method, desk.worker.status.model, desk.drafts.source or desk.drafts.name
     if not alike or made != (config["method"], config["model"], config["source"]):
         return None
-    return lesson.run, median(seconds)
+    return run, median(seconds)
 
 
 def problem_of(desk: Desk, name: str | None) -> str:

@@ -12,8 +12,9 @@ import gradio as gr
 from workbench.app import receipts, teaching
 from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
-from workbench.events import Evaluated, Event, RolloutSample, RunStarted, Step
+from workbench.events import Evaluated, Event, RolloutSample, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
+from workbench.views.meters import begun
 from workbench.views.text import escape, shown
 from workbench.views.words import is_finished, is_taught, ran_out, step_of, steps_of
 
@@ -238,15 +239,15 @@ def _busy(desk: Desk, name: str) -> bool:
 
 
 def _about(events: list[Event]) -> str:
-    begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
-    if begun is None:
+    first = begun(events)
+    if first is None:
         return ""
-    if not begun.steps:
-        return f'<span class="wb-muted">an adapter from elsewhere, on {escape(begun.model)}</span>'
-    keep = f", {begun.keep} keep rows" if begun.keep else ""
+    if not first.steps:
+        return f'<span class="wb-muted">an adapter from elsewhere, on {escape(first.model)}</span>'
+    keep = f", {first.keep} keep rows" if first.keep else ""
     return (
-        f'<span class="wb-muted">{escape(begun.method.upper())} on {escape(begun.model)}: {begun.teaching} examples '
-        f"teach, {begun.held_out} are kept back for the test{keep}</span>"
+        f'<span class="wb-muted">{escape(first.method.upper())} on {escape(first.model)}: {first.teaching} examples '
+        f"teach, {first.held_out} are kept back for the test{keep}</span>"
     )
 
 

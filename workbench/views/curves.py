@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from workbench.events import Evaluated, Event, RunStarted, Step
-from workbench.views.meters import before, known
+from workbench.views.meters import before, begun, known
 from workbench.views.plot import Line, chart, spark
 from workbench.views.text import clip, percent
 
@@ -144,8 +144,8 @@ def _told(name: str, points: Points) -> str:
 
 
 def _steps(events: Sequence[Event]) -> float:
-    begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
-    return float(max(1, begun.steps)) if begun is not None else 1.0
+    first = begun(events)
+    return float(max(1, first.steps)) if first is not None else 1.0
 
 
 def _round_up(value: float) -> float:

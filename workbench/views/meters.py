@@ -71,10 +71,21 @@ def before(events: Sequence[Event]) -> Checked | None:
     return next((e for e in events[:8] if isinstance(e, Checked)), None)
 
 
+def begun(events: Sequence[Event]) -> RunStarted | None:
+    """What the run began with; it is among its first events."""
+    return next((e for e in events[:3] if isinstance(e, RunStarted)), None)
+
+
+def _on(events: Sequence[Event]) -> str | None:
+    """The run that this one goes on from."""
+    first = begun(events)
+    return None if first is None else first.on
+
+
 def known(events: Sequence[Event]) -> str:
     """What retention is a share of: `what it knew`, or `what zorbic had left` where a run goes on from another."""
-    begun = next((e for e in events[:3] if isinstance(e, RunStarted)), None)
-    return "what it knew" if begun is None or not begun.on else f"what {clip(begun.on, 60)} had left"
+    on = _on(events)
+    return f"what {clip(on, 60)} had left" if on else "what it knew"
 
 
 def skill_and_retention(events: Sequence[Event]) -> str:
@@ -95,8 +106,8 @@ def skill_and_retention(events: Sequence[Event]) -> str:
 
 def _left(events: Sequence[Event]) -> str:
     """On which questions a run that goes on from another is judged, as the first may have forgotten some already."""
-    checked, of = before(events), known(events)
+    checked = before(events)
     probes = None if checked is None else checked.probes
-    if of == "what it knew" or probes is None:
+    if not _on(events) or probes is None:
         return ""
-    return f"Of {of}: {round(probes.value * probes.n)} of the {probes.n} questions."
+    return f"Of {known(events)}: {round(probes.value * probes.n)} of the {probes.n} questions."
