@@ -66,7 +66,6 @@ def build(desk: Desk, shared: Shared) -> None:
     parts = [table, run, one, other, undo, there, drawn]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="runs")
-    shared.on_load(lambda: [note_box(desk, desk.drafts.run)], [text])
 
     def act(function: Callable[..., str], inputs: list[Any], done: str | Callable[[str], str]) -> dict[str, Any]:
         return {
@@ -90,7 +89,7 @@ def build(desk: Desk, shared: Shared) -> None:
     delete.click(**act(shelving.delete, [run], "{} was deleted. Undo delete brings it back."))
     undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
     # However it came to be the chosen one: the note of another run must not be kept on it.
-    run.change(partial(note_box, desk), run, text, **QUIET)
+    run.change(partial(note_box, desk), [shared.cursor, run], text, **QUIET)
     # Who begins to write a name or a note means the run that is chosen then.
     for field, listed, events in (
         ("run", run, [run.input, name.focus, text.focus]),
@@ -105,6 +104,9 @@ def build(desk: Desk, shared: Shared) -> None:
     bring.click(partial(press_import, desk), [file, shared.cursor], [imported, file, shared.cursor, *parts], **SLOW)
     publish(desk)
 
+
+_NOTED = "runs.noted"
+"""The run whose note is in view."""
 
 _COMPARED = "chosen.runs.compared"
 """The two runs of the comparison in view."""
@@ -164,8 +166,14 @@ def _failed(said: str | None) -> bool:
     return "note-wrong" in (said or "")
 
 
-def note_box(desk: Desk, name: str | None) -> Any:
-    """The note on the chosen run, under that run's name: whoever writes sees on what, and that its note has come."""
+def note_box(desk: Desk, cursor: Cursor, name: str | None) -> Any:
+    """The note on the chosen run, under that run's name: whoever writes sees on what, and that its note has come.
+
+    Once for each choice: the browser may tell of one twice, and what is being written would be gone with the second.
+    """
+    if cursor.get(_NOTED) == [name]:
+        return gr.skip()
+    cursor[_NOTED] = [name]
     try:
         held = shelf.note_of(desk.run(name)) if name else ""
     except WorkbenchError:
