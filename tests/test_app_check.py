@@ -166,6 +166,29 @@ def test_one_check_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     check.start(desk)
 
 
+def test_a_check_that_was_stopped_says_so_and_leaves_the_verdict_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, stop, again, asked = Call(), Call(), Call(), []
+    calls = iter([call, stop, again])
+    stop._add({"id": 2, "reply": "done", "result": {"was": "checking"}})
+    monkeypatch.setattr(desk.worker, "call", lambda do, **_: asked.append(do) or next(calls))
+    assert check.can_stop(desk)["interactive"] is False and check.press_stop(desk, {}) == "" and not asked
+    desk.drafts.set_check({**result("ready", 0.0, 1.0), "of": desk.drafts.fingerprint()})
+    task, cursor = check.start(desk), {}
+    assert check.can_stop(desk)["interactive"] is True
+    assert "Stopping" in check.press_stop(desk, cursor) and asked == ["check", "stop"]
+    call._add({"id": 1, "reply": "progress", "done": 25, "of": 50})
+    assert "Stopping" in check.poll(desk, cursor)[0]
+    call._add({"id": 1, "reply": "failed", "problem": "It was stopped.", "advice": "Start it again.", "input": False})
+    assert task.over.wait(10)
+    said = check.poll(desk, cursor)[0]
+    assert "Stopped." in said and "note-info" in said and "note-wrong" not in said
+    assert check.can_stop(desk)["interactive"] is False and "Good to teach." in check.verdict_html(desk)
+    check.start(desk)
+    assert "Asking the model" in check.said(desk)
+
+
 def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(desk: Desk) -> None:
     intake.use_sample(desk, "zorbic")
     cursor: Cursor = {}

@@ -211,6 +211,16 @@ def test_check_puts_rows_side_by_side(inside: Inside, lesson: dict[str, Any]) ->
     }  # fmt: skip
     assert found["seconds"] > 0
 
+    def stop(reply: dict[str, Any]) -> None:
+        if reply.get("done") == 0:
+            inside.call("stop")
+            assert inside.service._stop.wait(LIMIT)
+
+    inside.watch = [stop]
+    with pytest.raises(WorkbenchError, match="stopped before it had finished"):
+        inside.do("check", rows=lesson["rows"], settings={"rollout": {"max_new_tokens": 8}})
+    assert inside.status[-1]["state"] == "idle"
+
 
 def test_the_time_of_teaching_is_that_of_real_steps(
     inside: Inside, tmp_path: Path, lesson: dict[str, Any], monkeypatch: pytest.MonkeyPatch

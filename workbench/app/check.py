@@ -56,11 +56,13 @@ class Task:
     Attributes:
         call: the worker's replies so far.
         problem: why there is no result, as an error; None if all is well.
+        stopped: whether somebody asked for its end.
     """
 
     def __init__(self, desk: Desk, call: Call) -> None:
         self.call = call
         self.problem: WorkbenchError | None = None
+        self.stopped = False
         self.over = threading.Event()
         self._desk, self._of = desk, desk.drafts.fingerprint()
         threading.Thread(target=self._wait, name="check", daemon=True).start()
@@ -86,9 +88,8 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     Raises:
         InputError: there is nothing to check, or a check is going on.
     """
-    current = desk.tasks.get("check")
-    if isinstance(current, Task) and not current.over.is_set():
-        raise InputError("A check is going on already.", "Wait for it; it is soon done.")
+    if going(desk) is not None:
+        raise InputError("A check is going on already.", "Wait for it, or press Stop.")
     if not 1 <= int(n or 0) <= 1000:
         raise InputError(f"{n} questions cannot be asked.", "Choose between 1 and 1000.")
     drafts = desk.drafts
@@ -105,6 +106,25 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     )
     task = desk.tasks["check"] = Task(desk, call)
     return task
+
+
+def going(desk: Desk) -> Task | None:
+    """The check that is under way."""
+    task = desk.tasks.get("check")
+    return task if isinstance(task, Task) and not task.over.is_set() else None
+
+
+def press_stop(desk: Desk, cursor: Cursor) -> str:
+    """The button Stop. The verdict of the check before, if there is one, stands."""
+    receipts.clicked(cursor)  # it is over at once, and a poll may say so before this answer arrives
+    if (task := going(desk)) is not None:
+        task.stopped = True
+        try:
+            teaching.stop(desk)
+        except (WorkbenchError, TimeoutError) as error:
+            task.stopped = False
+            return note(str(error), "wrong")
+    return said(desk)
 
 
 def press(desk: Desk, cursor: Cursor, n: float, scorer: str) -> list[Any]:
@@ -125,6 +145,8 @@ def said(desk: Desk) -> str:
     if not isinstance(task, Task):
         return ""
     if not task.over.is_set():
+        if task.stopped:
+            return note("Stopping ...", "info")
         progress = task.progress
         if progress is None:
             return note("Asking the model: first without, then with the example ...", "info")
@@ -132,6 +154,8 @@ def said(desk: Desk) -> str:
         share = min(100, round(100 * done / of))
         bar = f'<progress max="{of}" value="{done}" aria-label="Check">{share}%</progress>'
         return f'<div class="note note-info" role="note"><p>Asked {done} of {of} questions. {bar}</p></div>'
+    if task.stopped and task.problem is not None:
+        return note("Stopped. What this check had found is not kept; press Check the teacher to begin again.", "info")
     return wrong(task.problem) if task.problem is not None else ""
 
 
@@ -238,6 +262,11 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     return [*updates, gr.skip() if seen == id(desk.drafts.check) else side_by_side(desk)]
 
 
+def can_stop(desk: Desk) -> Any:
+    """Whether there is a check to stop."""
+    return gr.update(interactive=going(desk) is not None)
+
+
 def _measure(values: Any) -> Measure | None:
     return Measure(**values) if isinstance(values, dict) else None
 
@@ -273,7 +302,9 @@ def build(desk: Desk, shared: Shared) -> None:
             label="What counts as right",
             min_width=200,
         )
-    begin = gr.Button("Check the teacher", variant="primary")
+    with gr.Row():
+        begin = gr.Button("Check the teacher", variant="primary", min_width=200, scale=4)
+        halt = gr.Button("Stop", variant="stop", interactive=going(desk) is not None, min_width=80)
     progress = gr.HTML(said(desk), elem_id="check-said", padding=False)
     verdict = gr.HTML(verdict_html(desk), elem_id="verdict", padding=False)
     meters = gr.HTML(meters_html(desk), padding=False)
@@ -294,11 +325,15 @@ def build(desk: Desk, shared: Shared) -> None:
     code.button(lambda many: code.check(desk, int(many)), [n])
 
     begin.click(partial(press, desk), [shared.cursor, n, scorer], progress, **QUIET)
+    halt.click(partial(press_stop, desk), shared.cursor, progress, **QUIET)
     onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **PRIVATE)
     shared.on_load(
         lambda: [*everything(desk), desk.drafts.choices.scorer], [progress, verdict, meters, answers, scorer]
     )
+    shared.on_load(lambda: [can_stop(desk)], [halt])
     shared.on_tick(partial(poll, desk), [progress, verdict, meters, answers], tab="check")
+    # Each time, as on the page Teach: a page that is still drawing the tab loses what comes meanwhile.
+    shared.on_tick(lambda _: [can_stop(desk)], [halt], tab="check")
 
     def check(n: int = 50, scorer: str = "contains") -> dict[str, Any]:
         """Ask the model some of the questions without and with the example; the examples are those that are loaded.

@@ -105,7 +105,7 @@ def build(desk: Desk, shared: Shared) -> None:
     publish(desk)
 
 
-_NOTED = "runs.noted"
+_NOTED = "chosen.runs.noted"
 """The run whose note is in view."""
 
 _COMPARED = "chosen.runs.compared"

@@ -44,7 +44,7 @@ _SOON = "Wait for it; it is soon done."
 _ON_TEACH = "Wait for it, or press Stop on the Teach page."
 _DOING = {
     "load": ("A model is being loaded", "Wait for it; a download can be stopped on the Model page."),
-    "check": ("The teacher is being checked", _SOON),
+    "check": ("The teacher is being checked", "Wait for it, or press Stop on the Check page."),
     "teach": ("A run is being taught", _ON_TEACH),
     "resume": ("A run is being taught", _ON_TEACH),
     "sit": ("A run's questions are being asked", _SOON),
