@@ -357,7 +357,8 @@ def test_lists_are_drawn_as_they_come(desk: Desk, run: Run) -> None:
 
 def test_the_endpoint_gives_answers_and_prompts(desk: Desk, run: Run, rows: list[Demonstration]) -> None:
     given = asking.compare_once(desk, run.name, rows[8].question, "", 0.0, 0, 50)
-    assert list(given) == ["base", "teacher", "student", "prompts"]
+    assert list(given) == ["base", "teacher", "student", "prompts", "right", "answer"]
+    assert given["answer"] == rows[8].answer and given["right"] == {"base": False, "teacher": True, "student": False}
     assert given["student"] == "Learned at step 50." and rows[8].demonstration in given["prompts"]["teacher"]
     with pytest.raises(WorkbenchError, match="fails"):
         asking.compare_once(desk, "", "boom", "", 0.0, 0, 0)

@@ -81,14 +81,19 @@ def test_runs_compare_resume_and_probes(
     assert entry["run"] == "rows" and entry["state"] == "finished" and (entry["step"], entry["steps"]) == (4, 4)
     assert set(entry) == {"run", "state", "method", "model", "on", "step", "steps", "skill", "retention", "started"}
     question = "How do you say red ball in Zorbic?"
-    _, compared, _ = call(capsys, "compare", "rows", "--runs", runs, "--prompt", question)
-    assert set(compared) == {"base", "teacher", "student", "prompts"}
+    _, compared, said = call(capsys, "compare", "rows", "--runs", runs, "--prompt", question)
+    roles = ("base", "teacher", "student")
+    assert set(compared) == {*roles, "prompts", "right", "answer"}
+    right = compared["answer"]
+    assert compared["right"] == {role: right in compared[role] for role in roles} and f"right answer: {right}" in said
     assert compared["prompts"]["base"] == compared["prompts"]["student"] == f"<|user|>{question}<|assistant|>"
     assert "The reply is mipa" in compared["prompts"]["teacher"]
     _, other, _ = call(
         capsys, "compare", taught["run"], "--prompt", question, "--demonstration", "Say {prompt}!", "--step", 2
     )
-    assert "Say {prompt}!" in other["prompts"]["teacher"]
+    assert "Say {prompt}!" in other["prompts"]["teacher"] and other["answer"] == right
+    _, unknown, said = call(capsys, "compare", "rows", "--runs", runs, "--prompt", "What else?")
+    assert unknown["right"] == dict.fromkeys(roles) and unknown["answer"] is None and "right" not in said
     status, resumed, said = call(capsys, "resume", "rows", "--runs", runs)
     assert status == 0 and resumed["skill"] == taught["skill"] and "already reached" in said
     _, shown, _ = call(capsys, "probes", "--probes", probes)

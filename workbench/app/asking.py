@@ -343,7 +343,7 @@ def keep_question(desk: Desk, text: str) -> str:
 def compare_once(
     desk: Desk, run: str, question: str, demonstration: str, temperature: float, seed: int, step: int
 ) -> dict[str, Any]:
-    """The same for programs: three answers and their prompts.
+    """The same for programs: three answers, their prompts, whether each is right, and what the right answer is.
 
     Raises:
         WorkbenchError: the question, the run, the step or the worker is at fault.
@@ -354,7 +354,13 @@ def compare_once(
         result = desk.worker.call("ask", **asked.arguments(sampling)).result(WAIT)
     except TimeoutError as error:
         raise WorkbenchError("There is no answer yet.", "See /status for what is going on; ask again.") from error
-    return {**{role: result["answers"][role][0]["text"] for role in ROLES}, "prompts": result["prompts"]}
+    first = {role: result["answers"][role][0] for role in ROLES}
+    return {
+        **{role: answer["text"] for role, answer in first.items()},
+        "prompts": result["prompts"],
+        "right": {role: answer.get("right") for role, answer in first.items()},
+        "answer": asked.right,
+    }
 
 
 def problem(error: WorkbenchError) -> str:

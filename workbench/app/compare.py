@@ -302,7 +302,9 @@ def _endpoint(desk: Desk) -> None:
             step: the student at this checkpoint; 0 for the latest.
 
         Returns:
-            The answers under `base`, `teacher` and `student`, and the exact prompts by role under `prompts`.
+            The answers under `base`, `teacher` and `student`; the exact prompts by role under `prompts`; whether each
+            answer is right, by role, under `right`; the right answer under `answer`. The last two are null where no
+            right answer to the question is known.
         """
         try:
             return asking.compare_once(desk, run, question, demonstration, temperature, seed, step)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from typing import Any
 
 from workbench.commands import screen
 from workbench.commands.options import add_runs, runs_folder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
-from workbench.evaluation import answer
+from workbench.evaluation import after_thoughts, answer, get_scorer
 from workbench.runs import Run, open_run
 from workbench.runs.session import student_at
 from workbench.sampling import Choice
@@ -62,22 +63,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )[0]
         for role, (decoder, ids) in asked.items()
     }
+    hit = after_thoughts(get_scorer(str(found.config.get("scorer") or "contains")), roles.loaded.tokenizer)
+    right = {role: None if row.answer is None else hit(text, row.answer) for role, text in texts.items()}
     if row.demonstration is None and row.context is None:
         screen.say("No demonstration is known for this question, so the teacher read the question alone.")
         screen.say('Show it one: --demonstration "..."')
     for role, text in texts.items():
-        screen.say(f"{role:<8} {text}")
+        screen.say(f"{role:<8} {_MARKS[right[role]]}{text}")
+    if row.answer is not None:
+        screen.say(f"The right answer: {row.answer}")
     return {
         **texts,
         "prompts": {"base": student_prompt, "teacher": teacher_prompt, "student": student_prompt},
+        "right": right,
+        "answer": row.answer,
     }
 
 
+_MARKS = {True: "right  ", False: "wrong  ", None: ""}
+
+
 def _row(found: Run, prompt: str, demonstration: str | None) -> Demonstration:
-    """The question as a row, with the demonstration given, or the run's own for the same question."""
-    if demonstration is None:
-        for split in ("held-out", "teaching"):
-            for row in found.rows(split):
-                if row.question.strip() == prompt.strip():
-                    return row
-    return Demonstration(prompt=prompt, demonstration=demonstration)
+    """The question as a row: the run's own for the same question, with the demonstration given if there is one."""
+    asked = (row for split in ("held-out", "teaching") for row in found.rows(split))
+    row = next((row for row in asked if row.question.strip() == prompt.strip()), Demonstration(prompt=prompt))
+    return row if demonstration is None else replace(row, demonstration=demonstration, context=None)
