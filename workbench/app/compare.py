@@ -13,7 +13,7 @@ from gradio.events import api
 
 from workbench.app import answered, asking, code, conversing, entered, held_out
 from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, Shown, note_on
-from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
 from workbench.errors import InputError, WorkbenchError
@@ -109,12 +109,11 @@ def build(desk: Desk, shared: Shared) -> None:
     run.input(partial(choose, desk), [shared.cursor, run], of_run, **QUIET)
     gr.on([step.input, beside.input], choose_steps, [shared.cursor, run, step, beside], None, **QUIET)
     shared.remember(question, "compare.question")
-    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
     # What is pasted or dictated is no `input`.
     written = [demonstration.input, demonstration.blur]
-    gr.on(written, partial(entered.keep_shown, desk.drafts), [question, demonstration, filled], None, **quick)
+    gr.on(written, partial(entered.keep_shown, desk.drafts), [question, demonstration, filled], None, **LATEST)
     how: list[Any] = [temperature, top_p, top_k, seed, longest]
-    gr.on([field.input for field in how], partial(entered.keep_drawn, desk.drafts), how, None, **quick)
+    gr.on([field.input for field in how], partial(entered.keep_drawn, desk.drafts), how, None, **LATEST)
     shared.on_load(partial(last_answers, desk), outputs)
     # After the last answers, which fill in the same field.
     shared.on_load(lambda: entered.shown(desk.drafts, desk.drafts.run or ""), [demonstration, filled, note])

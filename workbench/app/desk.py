@@ -35,6 +35,9 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
 """How one is wired that returns at once."""
 
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+"""How one is wired that follows a field: what is changed while it answers is taken once it has answered."""
+
 Load = Callable[[], Sequence[Any]]
 Tick = Callable[[Cursor], Sequence[Any]]
 
@@ -252,9 +255,7 @@ class Shared:
         """Keep what is typed into a text field under `key` (page name first)."""
         keep = self.desk.drafts.type
         for event in (component.input, component.blur):
-            event(lambda text: keep(key, text), component, None, trigger_mode="always_last", **QUIET)
+            event(lambda text: keep(key, text), component, None, **LATEST)
         # What is pasted or dictated is no `input`. An empty field is no news here: it is so before it is filled in.
-        component.change(
-            lambda text: keep(key, text) if text else None, component, None, trigger_mode="always_last", **QUIET
-        )
+        component.change(lambda text: keep(key, text) if text else None, component, None, **LATEST)
         self.on_load(lambda: [self.desk.drafts.typed(key)], [component])

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import code, shelving, teaching
-from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.app.guard import UPLOAD
 from workbench.app.notes import note
 from workbench.app.sittings import cut
@@ -99,7 +99,7 @@ def build(desk: Desk, shared: Shared) -> None:
         gr.on(events, partial(choose, field), [shared.cursor, listed], shared.cursor, **QUIET)
     two = [shared.cursor, one, other]
     beside.click(partial(press_compare, desk), two, drawn, **SLOW)
-    gr.on([one.change, other.change], partial(follow, desk), two, drawn, trigger_mode="always_last", **QUIET)
+    gr.on([one.change, other.change], partial(follow, desk), two, drawn, **LATEST)
     export.click(partial(press_export, desk), [run, kind], [exported, packed], **SLOW)
     bring.click(partial(press_import, desk), [file, shared.cursor], [imported, file, shared.cursor, *parts], **SLOW)
     publish(desk)

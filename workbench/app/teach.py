@@ -10,7 +10,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from workbench.app import code, fields, refusal, teaching, watching
-from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.app.fields import Key
 from workbench.app.notes import note, wrong
 from workbench.errors import InputError, WorkbenchError
@@ -71,15 +71,14 @@ def build(desk: Desk, shared: Shared) -> None:
     again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
     watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
 
-    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
     for key, field in {**more, ("optim", "steps"): steps}.items():
-        field.input(partial(told, set_one, desk, key), field, problem, **quick)
-    rate.input(partial(told, set_rate, desk), rate, problem, **quick)
-    gr.on([keep.input, share.input], partial(told, set_keep, desk), [keep, share], problem, **quick)
-    method.input(lambda value: desk.drafts.choose(method=value), method, None, **quick)
-    on.input(partial(told, set_on, desk), on, problem, **quick)
-    gr.on([every.input, save.input], partial(told, set_every, desk), [every, save], problem, **quick)
-    warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **quick)
+        field.input(partial(told, set_one, desk, key), field, problem, **LATEST)
+    rate.input(partial(told, set_rate, desk), rate, problem, **LATEST)
+    gr.on([keep.input, share.input], partial(told, set_keep, desk), [keep, share], problem, **LATEST)
+    method.input(lambda value: desk.drafts.choose(method=value), method, None, **LATEST)
+    on.input(partial(told, set_on, desk), on, problem, **LATEST)
+    gr.on([every.input, save.input], partial(told, set_every, desk), [every, save], problem, **LATEST)
+    warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **LATEST)
     shared.remember(name, refusal.NAME)
 
     form = [steps, rate, method, keep, share, on, further, every, save, *more.values()]

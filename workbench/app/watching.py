@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import receipts, teaching
-from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, PRIVATE, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RolloutSample, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
@@ -58,12 +58,11 @@ def build(desk: Desk, shared: Shared) -> Watch:
     parts += [replay, onward]
     shared.on_load(lambda: poll(desk, {}), parts)
     shared.on_tick(partial(poll, desk), parts, tab="teach")
-    quick: dict[str, Any] = {"trigger_mode": "always_last", **QUIET}
-    run.input(partial(choose_run, desk), [run, shared.cursor], [shared.cursor, *parts], **quick)
-    step.input(partial(choose_step, desk), [step, shared.cursor], [shared.cursor, *parts], **quick)
-    follow.input(partial(choose_follow, desk), [follow, step, shared.cursor], [shared.cursor, *parts], **quick)
-    which.input(partial(choose_answer, desk), [which, shared.cursor], [shared.cursor, *parts], **quick)
-    losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **quick)
+    run.input(partial(choose_run, desk), [run, shared.cursor], [shared.cursor, *parts], **LATEST)
+    step.input(partial(choose_step, desk), [step, shared.cursor], [shared.cursor, *parts], **LATEST)
+    follow.input(partial(choose_follow, desk), [follow, step, shared.cursor], [shared.cursor, *parts], **LATEST)
+    which.input(partial(choose_answer, desk), [which, shared.cursor], [shared.cursor, *parts], **LATEST)
+    losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **LATEST)
     shared.on_load(lambda: [False], [losses])
     onward.click(lambda: gr.Tabs(selected="compare"), None, shared.tabs, **PRIVATE)
     return Watch(run, checkpoint, back)
