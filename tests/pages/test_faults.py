@@ -313,6 +313,9 @@ def over(selector: str) -> str:
 def test_no_tab_is_wider_than_a_phone_with_something_on_it(browser: Browser, served: Served) -> None:
     visit = Visit.to(browser, served.address, viewport={"width": 390, "height": 844}, has_touch=True)
     fill(visit, "narrow")
+    visit.tab("Teach")
+    tops = "['press', 'run-shown', 'form'].map(e => document.querySelector('#teach-' + e).getBoundingClientRect().top)"
+    assert visit.page.evaluate(f"(tops => tops[0] < tops[1] && tops[1] < tops[2])({tops})"), "the run, then the form"
     found, tables = {}, {}
     for tab in TABS:
         visit.tab(tab)

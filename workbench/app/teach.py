@@ -27,14 +27,16 @@ KEEP = "Keep what it knows"
 
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=330):
+    # On a phone one below the other: what one presses, what comes of it, and only then what can be set.
+    with gr.Row(equal_height=False, elem_id="teach-page"):
+        with gr.Column(min_width=0, elem_id="teach-press"):
             with gr.Row():
                 begin = gr.Button("Start teaching", variant="primary", size="md", min_width=150, scale=2)
                 halt = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
                 again = gr.Button("Resume", interactive=False, size="md", min_width=100)
             further = gr.HTML(elem_id="teach-further", padding=False)
             problem = gr.HTML(elem_id="teach-problem", padding=False)
+        with gr.Column(min_width=0, elem_id="teach-form"):
             name = gr.Textbox(label="Name of the run", info="Empty: named after the examples.", max_length=100)
             steps = gr.Number(
                 fields.shown(desk, ("optim", "steps")),
@@ -60,7 +62,7 @@ def build(desk: Desk, shared: Shared) -> None:
                 save = gr.Number(choices.save_every, label="Save a checkpoint every so many steps", precision=0)
                 warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
                 more = fields.advanced(desk)
-        with gr.Column(scale=3, min_width=440):
+        with gr.Column(min_width=0, elem_id="teach-run-shown"):
             watch = watching.build(desk, shared)
 
     keys: list[Key] = list(more)

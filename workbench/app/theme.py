@@ -110,6 +110,8 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 #model-needs :is(th, td) { overflow-wrap: break-word; }
 #model-needs td:nth-child(2) { white-space: nowrap; }
 .compare-facts { margin: .2rem 0; }
+#teach-page { display: grid; grid: auto 1fr / minmax(0, 2fr) minmax(0, 3fr); }
+#teach-run-shown { grid-area: 1 / 2 / span 2; }
 .gradio-container .label-wrap > span:first-child { text-align: left; }
 .gradio-container .secondary-wrap input { text-overflow: ellipsis; padding-right: 1.6rem; }
 /* Columns have widths that a phone can show; where there is more room the last one takes it. */
@@ -128,6 +130,11 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 }
 :focus-visible { outline: 3px solid #2563eb; outline-offset: 2px; }
 #runs-table th .wb-note { font-weight: 400; }
+@media (max-width: 52rem) {
+  #teach-page { grid: auto / minmax(0, 1fr); }
+  #teach-run-shown { grid-area: auto; }
+  #teach-form { order: 1; }
+}
 @media (max-width: 40rem) {
   ol.steps { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   /* Gradio keeps the fields of a row in one line, however narrow that makes their labels. */
