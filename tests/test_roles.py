@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ import torch
 from tests import tiny
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
+from workbench.execution import Execution
 from workbench.models import LoadedModel, load
 from workbench.roles import make_roles
 from workbench.sampling import Choice, sample
 from workbench.settings import KeepSettings, LoraSettings, OptimSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import sdft
+from workbench.training.scorer import Scorer
 
 
 def test_student_starts_as_the_base_and_base_never_moves(tiny_model: LoadedModel, rows: list[Demonstration]) -> None:
@@ -111,3 +115,27 @@ def test_keep_rows_are_scored_by_the_model_as_it_was_whatever_head_the_teacher_h
     (step,) = sdft(roles, rows, settings, keep=keep_rows)
     assert step.keep_loss == pytest.approx(0, abs=1e-6)
     assert step.loss > 1e-2
+
+
+def test_two_sets_of_frozen_weights_keep_within_one_budget(
+    tiny_folder: Path, rows: list[Demonstration], keep_rows: list[Demonstration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, Scorer]] = []
+
+    class Noted(Scorer):
+        def __init__(self, *args: Any, budget: int, **kwargs: Any) -> None:
+            super().__init__(*args, budget=budget, **kwargs)
+            made.append((budget, self))
+
+    monkeypatch.setattr(sys.modules["workbench.training.sdft"], "Scorer", Noted)
+    roles = make_roles(load(str(tiny_folder)), LoraSettings(), origin=load(str(tiny_folder)))
+    settings = Settings(
+        optim=OptimSettings(steps=1, batch=4),
+        rollout=RolloutSettings(max_new_tokens=4),
+        teacher=TeacherSettings(teacher="original"),
+        keep=KeepSettings(keep_share=0.5),
+    )
+    list(sdft(roles, rows, settings, keep=keep_rows, execution=Execution(prefix_bytes=10**7)))
+    (first, teacher), (second, base) = made
+    assert first == 10**7 and 0 < second == teacher.left < first
+    assert 0 < base.left < second

@@ -83,7 +83,8 @@ def test_prompts_beyond_the_budget_are_read_beside_those_that_are_kept(
 ) -> None:
     asked = [PROMPTS[i] for i in order]
     completions = answers(decoder, asked)
-    some = Scorer(decoder, pad=0, frozen_prompts=PROMPTS, budget=budget(decoder, *PROMPTS[:2]))
+    some = Scorer(decoder, pad=0, frozen_prompts=PROMPTS, budget=budget(decoder, *PROMPTS[:2]) + 1)
+    assert some.left == 1
     some.logits(PROMPTS[:2], answers(decoder, PROMPTS[:2]))
     ran = watched(decoder, monkeypatch)
     found = some.logits(asked, completions)

@@ -32,6 +32,9 @@ class Scorer:
             life; empty otherwise.
         head: what turns the decoder's hidden states into logits; None where only the decoder knows.
         budget: most bytes of kept keys and values, the first prompts' first; prompts beyond it are read in each step.
+
+    Attributes:
+        left: bytes of the budget that its prompts do not take.
     """
 
     def __init__(
@@ -48,10 +51,12 @@ class Scorer:
         self._head = head
         self._group_of: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         self._kept: dict[tuple[int, ...], Tensor] = {}
+        self.left = budget
         if not isinstance(decoder, FlatDecoder):
             return
         for group in _groups(frozen_prompts, decoder.bytes_per_token, budget):
             self._group_of.update(dict.fromkeys(group, group))
+            self.left -= decoder.bytes_per_token * sum(map(len, group))
 
     def logits(self, prompts: Sequence[tuple[int, ...]], completions: Completions) -> Tensor:
         """Logits [B, T, V] that the decoder gives to each token of the completions; see `predict`."""

@@ -84,9 +84,9 @@ def _steps(
         prompts = of_teacher + of_base
         teacher = base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=prompts, budget=budget)
     else:
-        base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_base, budget=budget)
         decoder, head = roles.teacher_decoder(kind), roles.teacher_head(kind)
         teacher = Scorer(decoder, pad=pad, head=head, frozen_prompts=of_teacher, budget=budget)
+        base = Scorer(roles.base_decoder, pad=pad, head=roles.head, frozen_prompts=of_base, budget=teacher.left)
 
     def step(now: Attempt) -> Step:
         state.clear()
