@@ -7,7 +7,8 @@ from html import escape
 from workbench.app.desk import Cursor, Desk
 from workbench.app.questions import run_names
 from workbench.errors import WorkbenchError
-from workbench.events import Evaluated, Event, RunEnded, RunStarted, Step
+from workbench.events import Evaluated, Event, RunEnded, Step
+from workbench.views.words import steps_of
 
 VERDICTS = {
     "ready": "ready to teach",
@@ -135,8 +136,8 @@ def _step_of(desk: Desk, run: str | None) -> str:
     last = next((e for e in reversed(events) if isinstance(e, Step)), None)
     if last is not None:
         return f"step {last.step} of {last.steps}"
-    started = next((e for e in events if isinstance(e, RunStarted)), None)
-    return f"{started.steps} steps to go" if started is not None else ""
+    steps = steps_of(events)
+    return f"{steps} steps to go" if steps else ""
 
 
 def _events(desk: Desk, run: str | None) -> list[Event]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from workbench.events import Evaluated, Event, RunStarted, Step
+from workbench.events import Evaluated, Event, Step
 from workbench.views.meters import before, begun, known
 from workbench.views.plot import Line, chart, spark
 from workbench.views.text import clip, percent
@@ -50,7 +50,8 @@ def loss_chart(events: Sequence[Event], at_most: int = 150) -> str:
     found = _losses(events, at_most)
     loss, kept, agreement = found["loss"], found["loss on keep rows"], found["agreement"]
     top = _round_up(max((y for points in (loss, kept) for _, y in points if y == y), default=1.0))
-    sft = any(isinstance(e, RunStarted) and e.method == "sft" for e in events[:3])
+    first = begun(events)
+    sft = first is not None and first.method == "sft"
     name = "Loss: cross-entropy, nats" if sft else "Loss: divergence from the teacher, nats"
     lines = [Line(name, loss, 3)] + ([Line("The same on keep rows", kept, 4, dashed=True)] if kept else [])
     labels = [f"{top * share:.3g}" for share in (1, 0.75, 0.5, 0.25, 0)]

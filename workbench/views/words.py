@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from workbench.events import Evaluated, Event, RunEnded, RunStarted, Saved, Step
-from workbench.views.meters import before, known, latest
+from workbench.events import Evaluated, Event, RunEnded, Saved, Step
+from workbench.views.meters import before, begun, known, latest
 from workbench.views.text import percent
 
 _WINDOW = 60
@@ -36,7 +36,8 @@ def step_of(events: Sequence[Event]) -> int:
 
 def steps_of(events: Sequence[Event]) -> int:
     """How many steps the run will have; 0 before it has said so."""
-    return next((e.steps for e in events[:3] if isinstance(e, RunStarted)), 0)
+    first = begun(events)
+    return 0 if first is None else first.steps
 
 
 def is_finished(events: Sequence[Event]) -> bool:
@@ -92,7 +93,8 @@ def state_sentence(events: Sequence[Event], status: Said | None = None, run: str
         run: the run's name, to tell whether the worker is about it.
         elsewhere: another process teaches it.
     """
-    name = run or next((e.run for e in events[:3] if isinstance(e, RunStarted)), "")
+    first = begun(events)
+    name = run or ("" if first is None else first.run)
     if status is not None and is_taught(name, status):
         if status.state == "stopping":
             return f"Stopping: the state is being saved. {progress_sentence(events)}."
