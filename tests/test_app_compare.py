@@ -299,6 +299,7 @@ def test_what_is_chosen_stays_when_the_lists_are_drawn_again(
 
     assert shown() == [run.name, 0, 0]
     compare.choose_steps(cursor, run.name, 50, 100)
+    assert shown() == [run.name, 50, 100], "a poll that was under way may have overwritten it"
     (run.checkpoints / "step-000150").mkdir()  # it is being taught
     assert shown() == [run.name, 50, 100]
     compare.choose(desk, cursor, "")

@@ -19,7 +19,7 @@ from tests.fake_run import finished
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
 from workbench.app import runs, shelving, teaching
-from workbench.app.desk import Cursor, Desk
+from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.runs import shelf, zips
@@ -156,15 +156,6 @@ def test_open_rename_and_note(desk: Desk) -> None:
     assert shelf.note_of(desk.run("two")) == "half ?"
     assert (box := runs.note_box(desk, {}, "first try"))["label"] == "Note on first try" and box["value"] == EVIL
     assert names(desk) == ["first try", "two"]
-
-
-def test_what_is_being_written_is_not_overwritten_when_the_same_choice_is_told_of_again(desk: Desk) -> None:
-    cursor: Cursor = {}
-    assert runs.note_box(desk, cursor, "one")["label"] == "Note on one"
-    assert "label" not in runs.note_box(desk, cursor, "one") and "value" not in runs.note_box(desk, cursor, "one")
-    assert runs.note_box(desk, cursor, "two")["label"] == "Note on two"
-    assert runs.note_box(desk, cursor, None)["label"] == "Note"
-    assert runs.note_box(desk, cursor, "one")["label"] == "Note on one"
 
 
 def test_a_path_is_no_run(desk: Desk) -> None:

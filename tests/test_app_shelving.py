@@ -13,7 +13,7 @@ from tests.fake_run import finished
 from tests.test_app_runs import a_zip, desk, harmless  # noqa: F401
 from tests.waiting import until
 from workbench.app import runs, shelving
-from workbench.app.desk import Desk
+from workbench.app.desk import Cursor, Desk
 from workbench.demonstrations import Demonstration
 
 
@@ -59,3 +59,25 @@ def test_a_comparison_in_view_is_always_of_the_runs_that_are_chosen(
     shelving.rename(desk, "three", "third")
     assert runs.poll(desk, cursor)[-1] == "", "it has gone"
     assert runs.follow(desk, cursor, "one", "two") == gr.skip()
+
+
+def test_what_is_being_written_is_not_overwritten_when_the_same_choice_is_told_of_again(
+    desk: Desk,  # noqa: F811
+) -> None:
+    cursor: Cursor = {}
+    assert runs.note_box(desk, cursor, "one")["label"] == "Note on one"
+    assert "label" not in runs.note_box(desk, cursor, "one") and "value" not in runs.note_box(desk, cursor, "one")
+    assert runs.note_box(desk, cursor, "two")["label"] == "Note on two"
+    assert runs.note_box(desk, cursor, None)["label"] == "Note"
+    assert runs.note_box(desk, cursor, "one")["label"] == "Note on one"
+
+
+def test_a_choice_that_a_poll_under_way_has_overwritten_is_shown_again(
+    desk: Desk,  # noqa: F811
+) -> None:
+    desk.drafts.choose(run="two")
+    cursor: Cursor = {}
+    assert runs.poll(desk, cursor)[1]["value"] == "two"
+    runs.choose("run", cursor, "one")  # before that answer was there
+    assert runs.poll(desk, cursor)[1]["value"] == "one"
+    assert "value" not in runs.poll(desk, cursor)[1]

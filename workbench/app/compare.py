@@ -228,6 +228,7 @@ def choose(desk: Desk, cursor: Cursor, name: str) -> list[Any]:
 def choose_steps(cursor: Cursor, run: str, step: int, beside: int) -> None:
     """Steps were chosen: they stay so when the lists are drawn again."""
     cursor[_STEPS] = run, step, beside
+    cursor["compare.seen"] = None  # a poll under way does not know of it, and its answer may come after the choice
 
 
 _NONE, _STEPS, _BY = "chosen.compare.none", "chosen.compare.steps", "chosen.compare.by"

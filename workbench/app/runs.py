@@ -115,6 +115,7 @@ _COMPARED = "chosen.runs.compared"
 def choose(field: str, cursor: Cursor, name: str | None) -> Cursor:
     """A run was chosen in one of the lists: it stays so when the lists are drawn again."""
     cursor[f"chosen.runs.{field}"] = name  # in place: a copy would lose what a poll under way writes
+    cursor["runs.mark"] = None  # nor knows such a poll of this, and its answer may come after the choice
     return cursor
 
 
@@ -134,7 +135,7 @@ def press(
         choose("run", cursor, None if made == desk.drafts.run else made)
     except (WorkbenchError, TimeoutError) as error:
         said = note(str(error), "wrong")
-    cursor["runs.mark"] = None
+        cursor["runs.mark"] = None
     return [said, cursor, *poll(desk, cursor)]
 
 
@@ -231,7 +232,7 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
         said, left = note(f"{made} was imported; it is the run of Teach and Compare now."), None
     except (WorkbenchError, TimeoutError) as error:
         said, left = note(str(error), "wrong"), gr.skip()
-    cursor["runs.mark"] = None
+        cursor["runs.mark"] = None
     return [said, left, cursor, *poll(desk, cursor)]
 
 
