@@ -44,7 +44,7 @@ def build(desk: Desk, shared: Shared) -> None:
     notice = gr.HTML("", padding=False, elem_id="compare-notice")
     answers: dict[str, gr.HTML] = {}
     prompts: dict[str, gr.Textbox] = {}
-    with gr.Row(equal_height=False):
+    with gr.Row(elem_id="compare-answers"):
         for role in ROLES:
             with gr.Column(min_width=240):
                 answers[role], prompts[role] = _column(role)

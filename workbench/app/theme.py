@@ -110,6 +110,12 @@ ol.steps .step-done b::after { content: " \\2713"; color: #15803d; }
 #model-needs :is(th, td) { overflow-wrap: break-word; }
 #model-needs td:nth-child(2) { white-space: nowrap; }
 .compare-facts { margin: .2rem 0; }
+/* Answers are as high as the longest beside them, so that the prompts below them stand on one line. */
+#compare-answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
+#compare-answers > .column { display: grid; grid-row: span 2; grid-template-rows: subgrid; align-items: start; }
+#compare-answers > .column > .block:first-child { align-self: stretch; }
+#compare-answers > .column > .block:first-child :is(.html-container, .prose, .wb-answer) { height: 100%; }
+#compare-answers .wb-answer { box-sizing: border-box; }
 #teach-page { display: grid; grid: auto 1fr / minmax(0, 2fr) minmax(0, 3fr); }
 #teach-run-shown { grid-area: 1 / 2 / span 2; }
 .gradio-container .label-wrap > span:first-child { text-align: left; }
