@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -73,13 +73,16 @@ def build(desk: Desk, shared: Shared) -> None:
     again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
     watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
 
-    for key, field in {**more, ("optim", "steps"): steps}.items():
-        field.input(partial(told, set_one, desk, key), field, problem, **LATEST)
-    rate.input(partial(told, set_rate, desk), rate, problem, **LATEST)
-    gr.on([keep.input, share.input], partial(told, set_keep, desk), [keep, share], problem, **LATEST)
+    entered: list[tuple[Callable[..., None], list[Any]]] = [
+        *((partial(set_one, desk, key), [field]) for key, field in {**more, ("optim", "steps"): steps}.items()),
+        (partial(set_keep, desk), [keep, share]),
+        (partial(set_every, desk), [every, save]),
+    ]
+    for setter, of in entered:
+        gr.on([field.input for field in of], partial(enter, setter), [shared.cursor, *of], problem, **LATEST)
+    rate.input(partial(told, partial(set_rate, desk)), rate, problem, **LATEST)
+    on.input(partial(told, partial(set_on, desk)), on, problem, **LATEST)
     method.input(lambda value: desk.drafts.choose(method=value), method, None, **LATEST)
-    on.input(partial(told, set_on, desk), on, problem, **LATEST)
-    gr.on([every.input, save.input], partial(told, set_every, desk), [every, save], problem, **LATEST)
     warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **LATEST)
     shared.remember(name, refusal.NAME)
 
@@ -156,10 +159,21 @@ def _with(desk: Desk, name: str) -> list[str]:
     return names if name in names else [name, *names]
 
 
-def told(function: Any, *values: Any) -> str:
+_HAND = "chosen.teach.hand"
+_STILL = 2
+"""Polls after which a hand is taken to type no more."""
+
+
+def enter(setter: Callable[..., None], cursor: Cursor, *values: Any) -> str:
+    """Call a setter with what is being entered; what is wrong with it, as HTML."""
+    cursor[_HAND] = _STILL  # first: a poll between the two would give the field what is being typed over
+    return told(setter, *values)
+
+
+def told(setter: Callable[..., None], *values: Any) -> str:
     """Call a setter; what is wrong with its values, as HTML."""
     try:
-        function(*values)
+        setter(*values)
     except WorkbenchError as error:
         return wrong(error)
     return ""
@@ -256,6 +270,9 @@ def form_values(desk: Desk, keys: Sequence[Key]) -> list[Any]:
 
 def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
     """The fields, if the draft was changed elsewhere (another tab or page), or another model was loaded."""
+    if hand := cursor.get(_HAND, 0):
+        cursor[_HAND] = hand - 1
+        return [gr.skip()] * (9 + len(keys))
     seen = cursor.get("teach.form")
     cursor["teach.form"] = now = [desk.worker.status.model, desk.drafts.version, desk.worker.status.state == "idle"]
     if seen == now:
