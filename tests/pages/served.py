@@ -33,6 +33,7 @@ FLAGS = [
 ]
 WAIT = 60_000
 """Milliseconds: the machine may be busy with other tests."""
+_POLL = re.compile(r'"data":\[null,-?\d+\]')
 TABS = ("Examples", "Check", "Teach", "Compare", "Runs", "Model")
 
 
@@ -161,6 +162,12 @@ class Visit:
         tab = self.page.get_by_role("tab", name=name, exact=True)
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true", timeout=WAIT)
+
+    def polled(self) -> None:
+        """Wait until a poll is answered that was begun after all that was done: nothing from before comes any more."""
+        for _ in range(2):  # one may be under way
+            with self.page.expect_response(lambda r: bool(_POLL.search(r.request.post_data or "")), timeout=WAIT):
+                pass
 
     def at(self, selector: str) -> Locator:
         """What a selector names."""

@@ -82,6 +82,7 @@ def test_hostile_words_in_a_column_a_note_and_a_question(visit: Visit) -> None:
     visit.start(HOLD, "noted")
     visit.says("#teach-state", f"Finished after {HOLD} steps.")
     visit.tab("Runs")
+    visit.polled()
     expect(visit.page.get_by_label("Run", exact=True)).to_have_value("noted", timeout=WAIT)
     visit.page.get_by_role("button", name="Rename, or note something").click()
     visit.type("Note on noted", f"{IMAGE} {SCRIPT} \u202e")

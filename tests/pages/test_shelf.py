@@ -101,6 +101,7 @@ def zipped(files: dict[str, bytes | str]) -> bytes:
 
 def test_a_note_lands_on_the_run_that_was_chosen(visit: Visit, served: Served) -> None:
     visit.tab("Runs")
+    visit.polled()
     holds(visit, "Run", "second")
     choose(visit, "Run", "first")
     unfold(visit, "Rename, or note something")
@@ -182,6 +183,7 @@ def test_what_other_programs_made_comes_in_or_is_refused_in_words(visit: Visit, 
 def test_what_a_run_goes_on_from_is_said_beside_the_button(visit: Visit) -> None:
     visit.use_set()
     visit.tab("Runs")
+    visit.polled()
     choose(visit, "Run", "first")
     visit.press("Teach further on it")
     visit.says("#teach-further", "This teaching goes on from first.")
@@ -192,6 +194,7 @@ def test_what_a_run_goes_on_from_is_said_beside_the_button(visit: Visit) -> None
 
 def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit: Visit, served: Served) -> None:
     visit.tab("Compare")
+    visit.polled()
     choose(visit, "Student of run", "first")
     choose(visit, "Student at step", "2")
     visit.type("Question", "word " * 1100)
