@@ -22,7 +22,7 @@ from workbench.app import desk as desk_module
 from workbench.app import status, teaching, watching
 from workbench.app.desk import Desk
 from workbench.app.sharing import Made
-from workbench.app.skipping import Pages
+from workbench.app.skipping import PAUSE, Pages
 from workbench.events import Step
 from workbench.runs.log import EventWriter
 from workbench.runs.shelf import rename
@@ -233,3 +233,7 @@ def test_what_is_skipped_is_told_as_gradio_tells_it_and_costs_nothing(
     sent = asyncio.run(blocks.postprocess_data(function, given, SessionState(blocks)))
     assert sent == [gr.skip(), "new", {"value": "", "visible": False, "__type__": "update"}, gr.skip(), None]
     assert bool(made) == (kind is gr.Blocks)
+
+
+def test_the_queue_of_the_pages_is_looked_into_less_often_than_gradio_would() -> None:
+    assert gr.Blocks()._queue.sleep_when_free < Pages()._queue.sleep_when_free == PAUSE <= 0.02

@@ -1,4 +1,4 @@
-"""Pages that do no work for what has not changed."""
+"""Pages that do no work for what has not changed, nor while nobody asks for anything."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ except (ImportError, AttributeError):  # not part of Gradio's public interface: 
     _LEFT_OUT = None
 
 
+PAUSE = 0.01
+"""Seconds between two looks for what was asked."""
+
+
 class Pages(gr.Blocks):  # type: ignore[misc, unused-ignore]
     """Gradio's blocks, but for `gr.skip()`: there a component is made anew for each value that is not to change.
 
     A poll skips nearly all of its many outputs, and that was nearly all of what it cost.
+
+    Gradio looks a thousand times a second whether something is in its queue, which takes some of a core from the
+    teaching all the time; a hundred times are enough for who asks.
     """
+
+    def queue(self, *args: Any, **kwargs: Any) -> Any:
+        """See gradio."""
+        made = super().queue(*args, **kwargs)
+        self._queue.sleep_when_free = PAUSE
+        return made
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """What is sent to the page; see gradio."""
