@@ -19,6 +19,7 @@ from workbench.app.questions import Question, Sampling, follow, make_question
 from workbench.app.sittings import Sittings
 from workbench.decoding import decoder_for
 from workbench.demonstrations import Demonstration
+from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import answer
 from workbench.models import load
@@ -66,12 +67,12 @@ def ask(desk: Desk, text: str, shown: str = "", filled: Any = ("", ""), run: str
 
 
 def test_a_question_of_the_run_brings_its_demonstration(run: Run, rows: list[Demonstration]) -> None:
-    row = questions.row_of(run.rows("held-out"), f"  {rows[9].question} ")
+    row = row_of(run.rows("held-out"), f"  {rows[9].question} ")
     assert row == rows[9]
     asked = make_question(rows[9].question, shown=questions.shown_by(row), row=row, run=run.name, step=50)
     assert asked.arguments(Sampling())["demonstration"] == rows[9].demonstration
     assert (asked.run, asked.step, asked.context) == ("colours", 50, None)
-    assert questions.row_of([Demonstration(prompt="Kept?", keep=True)], "Kept?") is None
+    assert row_of([Demonstration(prompt="Kept?", keep=True)], "Kept?") is None
 
 
 def test_only_runs_of_the_folder_are_found(run: Run, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from workbench.app.questions import (
     find_run,
     follow,
     make_question,
-    row_of,
     shown_by,
     tally,
 )
 from workbench.app.sittings import cut
 from workbench.demonstrations import Demonstration
+from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import RolloutSample
 from workbench.runs import Run

@@ -304,7 +304,7 @@ def build(desk: Desk, shared: Shared) -> None:
         )
     with gr.Row():
         begin = gr.Button("Check the teacher", variant="primary", min_width=200, scale=4)
-        halt = gr.Button("Stop", variant="stop", interactive=going(desk) is not None, min_width=80)
+        halt = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
     progress = gr.HTML(said(desk), elem_id="check-said", padding=False)
     verdict = gr.HTML(verdict_html(desk), elem_id="verdict", padding=False)
     meters = gr.HTML(meters_html(desk), padding=False)

@@ -184,12 +184,6 @@ def saved_steps(run: Run) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def row_of(rows: Iterable[Demonstration], question: str) -> Demonstration | None:
-    """The row that asks this question, None if there is none."""
-    asked = question.strip()
-    return next((row for row in rows if not row.keep and row.question.strip() == asked), None)
-
-
 def shown_by(row: Demonstration | None) -> str:
     """What the teacher is shown with a row."""
     return "" if row is None else row.context or row.demonstration or ""

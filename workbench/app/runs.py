@@ -135,7 +135,7 @@ def press(
         choose("run", cursor, None if made == desk.drafts.run else made)
     except (WorkbenchError, TimeoutError) as error:
         said = note(str(error), "wrong")
-        cursor["runs.mark"] = None
+    cursor["runs.mark"] = None
     return [said, cursor, *poll(desk, cursor)]
 
 
@@ -172,9 +172,9 @@ def note_box(desk: Desk, cursor: Cursor, name: str | None) -> Any:
 
     Once for each choice: the browser may tell of one twice, and what is being written would be gone with the second.
     """
-    if cursor.get(_NOTED) == [name]:
+    if cursor.get(_NOTED, ()) == name:  # no run is a choice, too
         return gr.skip()
-    cursor[_NOTED] = [name]
+    cursor[_NOTED] = name
     try:
         held = shelf.note_of(desk.run(name)) if name else ""
     except WorkbenchError:
@@ -232,7 +232,7 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
         said, left = note(f"{made} was imported; it is the run of Teach and Compare now."), None
     except (WorkbenchError, TimeoutError) as error:
         said, left = note(str(error), "wrong"), gr.skip()
-        cursor["runs.mark"] = None
+    cursor["runs.mark"] = None
     return [said, left, cursor, *poll(desk, cursor)]
 
 

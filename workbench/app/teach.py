@@ -80,8 +80,8 @@ def build(desk: Desk, shared: Shared) -> None:
     ]
     for setter, of in entered:
         gr.on([field.input for field in of], partial(enter, setter), [shared.cursor, *of], problem, **LATEST)
-    rate.input(partial(told, partial(set_rate, desk)), rate, problem, **LATEST)
-    on.input(partial(told, partial(set_on, desk)), on, problem, **LATEST)
+    rate.input(partial(told, set_rate, desk), rate, problem, **LATEST)
+    on.input(partial(told, set_on, desk), on, problem, **LATEST)
     method.input(lambda value: desk.drafts.choose(method=value), method, None, **LATEST)
     warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **LATEST)
     shared.remember(name, refusal.NAME)
@@ -270,13 +270,14 @@ def form_values(desk: Desk, keys: Sequence[Key]) -> list[Any]:
 
 def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
     """The fields, if the draft was changed elsewhere (another tab or page), or another model was loaded."""
+    unchanged = [gr.skip()] * (9 + len(keys))
     if hand := cursor.get(_HAND, 0):
         cursor[_HAND] = hand - 1
-        return [gr.skip()] * (9 + len(keys))
+        return unchanged
     seen = cursor.get("teach.form")
     cursor["teach.form"] = now = [desk.worker.status.model, desk.drafts.version, desk.worker.status.state == "idle"]
     if seen == now:
-        return [gr.skip()] * (9 + len(keys))
+        return unchanged
     made = form_values(desk, keys)
     # A field is only redrawn if what it should hold has changed, so that nothing is taken from under a typing hand.
     before = cursor.get("teach.values", {})

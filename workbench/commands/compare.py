@@ -10,6 +10,7 @@ from typing import Any
 from workbench.commands import screen
 from workbench.commands.options import add_runs, runs_folder
 from workbench.demonstrations import Demonstration
+from workbench.demonstrations.record import row_of
 from workbench.errors import InputError
 from workbench.evaluation import after_thoughts, answer, get_scorer
 from workbench.runs import Run, open_run
@@ -85,6 +86,5 @@ _MARKS = {True: "right  ", False: "wrong  ", None: ""}
 
 def _row(found: Run, prompt: str, demonstration: str | None) -> Demonstration:
     """The question as a row: the run's own for the same question, with the demonstration given if there is one."""
-    asked = (row for split in ("held-out", "teaching") for row in found.rows(split))
-    row = next((row for row in asked if row.question.strip() == prompt.strip()), Demonstration(prompt=prompt))
+    row = row_of([*found.rows("held-out"), *found.rows("teaching")], prompt) or Demonstration(prompt=prompt)
     return row if demonstration is None else replace(row, demonstration=demonstration, context=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -66,3 +67,9 @@ class Demonstration:
             tags=tuple(values.get("tags", ())),
             keep=bool(values.get("keep", False)),
         )
+
+
+def row_of(rows: Iterable[Demonstration], question: str) -> Demonstration | None:
+    """The row that asks this question, None if there is none. A keep row does not count: it has no answer."""
+    asked = question.strip()
+    return next((row for row in rows if not row.keep and row.question.strip() == asked), None)
