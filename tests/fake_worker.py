@@ -4,7 +4,8 @@
 
 Everything is at once, but for what is said to wait: a run takes its steps without pause up to step
 `FAKE_HOLD_AT` (environment; default: none), and there it waits for `stop` or for the command `go_on`. A question with
-the word `boom` fails, one with `hold` streams a token and waits for `go_on`; the command `die` ends the process with
+the word `boom` fails, one with `hold` streams a token and waits for `go_on`, as a list of a run's questions does whose
+name holds it; the command `die` ends the process with
 exit status 3. A model named `missing` cannot be loaded, and one named `some/large` is downloaded until `stop` or
 `go_on`. `teach` on a run that was stopped goes on with `resume`.
 """
@@ -33,7 +34,7 @@ from workbench.runs import Run, free_name, open_run  # noqa: E402
 from workbench.runs.folder import check_name, create  # noqa: E402
 from workbench.runs.log import EventWriter  # noqa: E402
 from workbench.settings import GROUPS, POCKET_DEFAULTS, Settings  # noqa: E402
-from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, from_line, to_line  # noqa: E402
+from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, WasStopped, from_line, to_line  # noqa: E402
 
 TEMPLATE = "This is an example for a response to the question:"
 
@@ -43,8 +44,9 @@ class Fake:
         self.runs, self.model = runs, None
         self.first = model
         self.state, self.run, self.phase, self.error = "loading", None, "Loading the model", None
-        self.stop, self.go_on, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.stop, self.go_on = threading.Event(), threading.Event()
         self.long: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.news, self.ended = threading.Condition(), set[int]()  # numbers of the commands that alone were stopped
         self.busy = threading.Lock()
         self.printing = threading.Lock()
 
@@ -69,15 +71,18 @@ class Fake:
         for line in sys.stdin.buffer:
             command = from_line(line)
             do = command["do"]
-            if do == "stop":
+            if do == "stop" and command.get("of") is not None:
+                self.release(int(command["of"]))
+                self.say(id=command["id"], reply="done", result={"was": self.state})
+            elif do == "stop":
                 was = self.state
                 if was not in ("idle", "loading") or self.phase.startswith(DOWNLOADING):
                     self.become("stopping", "Saving", self.run)
                     self.stop.set()
-                    self.go_on.set()
+                    self.release()
                 self.say(id=command["id"], reply="done", result={"was": was})
             elif do == "go_on":
-                self.go_on.set()
+                self.release()
                 self.say(id=command["id"], reply="done", result={})
             elif do == "die":
                 os._exit(3)
@@ -91,13 +96,25 @@ class Fake:
                 self.fail(command, "The worker is busy: " + (self.phase or self.state) + ".", "Wait, or press Stop.")
             else:
                 self.fail(command, f"There is no command {do!r}.", "Use another.")
-        self.over.set()
         self.stop.set()
-        self.go_on.set()
+        self.release()
         self.long.put(None)
 
-    def fail(self, command: dict[str, Any], problem: str, advice: str, wrong: bool = False) -> None:
-        self.say(id=command["id"], reply="failed", problem=problem, advice=advice, input=wrong)
+    def release(self, number: int | None = None) -> None:
+        """What waits goes on; with a number, that command alone, and it ends."""
+        with self.news:
+            self.ended.add(number) if number is not None else self.go_on.set()
+            self.news.notify_all()
+
+    def hold(self, number: int) -> None:
+        """Wait for `go_on`, or for the end of this command."""
+        with self.news:
+            self.news.wait_for(lambda: self.go_on.is_set() or number in self.ended)
+        if number in self.ended:
+            raise WasStopped("It was stopped before it had finished.", "Start it again when you like.")
+
+    def fail(self, command: dict[str, Any], problem: str, advice: str, **kind: bool) -> None:
+        self.say(id=command["id"], reply="failed", problem=problem, advice=advice, **kind)
 
     def guard(self, command: dict[str, Any]) -> None:
         """Perform one command, whatever comes of it."""
@@ -110,7 +127,8 @@ class Fake:
             error = str(failure) if command["do"] == "load" and not asked_for else None
             self.finish(command, error)
             if command["id"] >= 0:
-                self.fail(command, failure.problem, failure.advice, isinstance(failure, InputError))
+                kind = {"input": isinstance(failure, InputError), "stopped": isinstance(failure, WasStopped)}
+                self.fail(command, failure.problem, failure.advice, **kind)
             return
         except Exception as failure:
             self.finish(command, None)
@@ -216,11 +234,8 @@ class Fake:
         made = Settings.from_dict(groups)
         parts = split([Demonstration.from_dict(row) for row in rows], held_out)
         kept = [Demonstration.from_dict({**row, "keep": True}) for row in keep] + list(parts.keep)
-        asked = (
-            probes
-            if probes is not None
-            else [{"prompt": f"What is {i} plus 4?", "answer": str(i + 4)} for i in range(10)]
-        )
+        own = [{"prompt": f"What is {i} plus 4?", "answer": str(i + 4)} for i in range(10)]
+        asked = own if probes is None else probes
         config = config_of(method, str(self.model), made, source, on, scorer, evaluate_every, save_every)
         sides = {"teaching": parts.teaching, "held-out": parts.held_out, "keep": kept}
         run = create(self.runs, name, config, sides, [Demonstration.from_dict(p) for p in asked])
@@ -286,15 +301,9 @@ class Fake:
         if "boom" in question:
             raise WorkbenchError("This question fails.", "Ask another.")
         shown = context or demonstration
-        texts = {
-            "base": f"I do not know: {question}",
-            "teacher": f"{shown}" if shown else f"I do not know: {question}",
-            "student": f"Learned at step {step}."
-            if run and step
-            else "Learned."
-            if run
-            else f"I do not know: {question}",
-        }
+        unknown = f"I do not know: {question}"
+        learned = f"Learned at step {step}." if step else "Learned."
+        texts = {"base": unknown, "teacher": shown or unknown, "student": learned if run else unknown}
         answers: dict[str, list[dict[str, Any]]] = {role: [] for role in roles}
         for role in roles:
             for time in range(times):
@@ -303,8 +312,8 @@ class Fake:
                 # A very long answer comes in larger pieces.
                 for end in range(1, len(words) + 1, 1 + len(words) // 100):
                     self.say(id=number, reply="token", role=role, time=time, text=" ".join(words[:end]))
-                    if "hold" in question and end == 1 and not self.go_on.is_set():
-                        self.go_on.wait()
+                    if "hold" in question and end == 1:
+                        self.hold(number)
                 judged = None if right is None else text.startswith(shown or right)
                 answers[role].append({"text": text, "tokens": len(words), "seconds": 0.05, "right": judged})
         rendered = self.do_render(number, {"prompt": question, "demonstration": shown})
@@ -329,6 +338,8 @@ class Fake:
         self.become("working", "Asking all three", run)
         rows = found.rows("held-out") if what == "held-out" else found.probes()
         self.say(id=number, reply="progress", done=0, of=len(rows))
+        if "hold" in run:
+            self.hold(number)
         taught = what == "held-out"
         lines = []
         for i, row in enumerate(rows):

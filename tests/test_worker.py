@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from tests.inside import LIMIT, QUESTION, Inside
 from workbench import pocket
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
@@ -30,12 +29,9 @@ from workbench.worker import Worker, WorkerDied
 from workbench.worker.asking import _Stream
 from workbench.worker.client import Call
 from workbench.worker.protocol import LAST, from_line, teaching_seconds, to_line
-from workbench.worker.service import Service
 
-LIMIT = 120
 SETTINGS = {"optim": {"steps": 8, "batch": 6, "lr": 1e-3}, "rollout": {"max_new_tokens": 8}}
 LONGER = {**SETTINGS, "optim": {"steps": 60, "batch": 6, "lr": 1e-3}}
-QUESTION = [{"role": "user", "content": "How do you say red ball in Zorbic?"}]
 PROBES = [{"prompt": f"What is {i} plus {i}?", "answer": "a"} for i in range(4)]
 
 
@@ -54,46 +50,6 @@ def test_no_half_of_a_character_is_told_of() -> None:
     whole = tokenizer.decode(ids)
     assert len(texts) == len(ids) and stream.answers("base")[0]["text"] == whole
     assert all(whole.startswith(text) for text in texts), "a text that is told of only grows"
-
-
-class Inside:
-    """A service in a thread of this process, spoken to in the protocol's lines."""
-
-    def __init__(self, runs: Path, model: Path) -> None:
-        self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.calls: dict[int, Call] = {}
-        self.status: list[dict[str, Any]] = []
-        self.watch: list[Any] = []
-        self.service = Service(runs, self)  # type: ignore[arg-type]
-        first = {"model": str(model)}
-        self.thread = threading.Thread(target=self.service.run, args=(iter(self.lines.get, None), first))
-        self.thread.start()
-
-    def write(self, line: bytes) -> None:
-        reply = from_line(line)
-        if reply["id"]:
-            self.calls[reply["id"]]._add(reply)
-        elif reply["reply"] == "status":
-            self.status.append(reply)
-        for watcher in self.watch:
-            watcher(reply)
-
-    def flush(self) -> None:
-        pass
-
-    def call(self, do: str, /, **arguments: Any) -> Call:
-        number = len(self.calls) + 1
-        self.calls[number] = call = Call()
-        self.lines.put(to_line({"id": number, "do": do, **arguments}))
-        return call
-
-    def do(self, do: str, /, **arguments: Any) -> dict[str, Any]:
-        return self.call(do, **arguments).result(LIMIT)
-
-    def close(self) -> None:
-        self.lines.put(None)
-        self.thread.join(LIMIT)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture

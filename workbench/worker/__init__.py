@@ -5,6 +5,6 @@
 """
 
 from workbench.worker.client import Call, Worker
-from workbench.worker.protocol import Status, WorkerDied
+from workbench.worker.protocol import Status, WasStopped, WorkerDied
 
-__all__ = ["Call", "Status", "Worker", "WorkerDied"]
+__all__ = ["Call", "Status", "WasStopped", "Worker", "WorkerDied"]

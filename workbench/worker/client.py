@@ -26,16 +26,21 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import InputError, WorkbenchError
-from workbench.worker.protocol import LAST, LONG, Status, WorkerDied, from_line, to_line
+from workbench.worker.protocol import LAST, LONG, Status, WasStopped, WorkerDied, from_line, to_line
 
 _DEATHS, _WINDOW = 3, 60.0
 _BACK_OFF = (5.0, 15.0, 60.0)
 
 
 class Call:
-    """One command under way, and its replies so far. May be read by several threads, from the beginning by each."""
+    """One command under way, and its replies so far. May be read by several threads, from the beginning by each.
 
-    def __init__(self) -> None:
+    Attributes:
+        number: what the worker knows it by.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
         self._replies: list[dict[str, Any]] = []
         self._changed = threading.Condition()
 
@@ -79,6 +84,7 @@ class Call:
 
         Raises:
             InputError, WorkbenchError: it failed; the message says why and what to do.
+            WasStopped: somebody asked for its end.
             WorkerDied: the process ended before it answered.
             TimeoutError: there is no last reply yet; the command goes on.
         """
@@ -89,7 +95,8 @@ class Call:
         if last["reply"] == "done":
             result: dict[str, Any] = last["result"]
             return result
-        kind = WorkerDied if last.get("died") else InputError if last.get("input") else WorkbenchError
+        kinds = {"died": WorkerDied, "input": InputError, "stopped": WasStopped}
+        kind = next((kind for name, kind in kinds.items() if last.get(name)), WorkbenchError)
         raise kind(str(last["problem"]), str(last["advice"]))
 
 
@@ -142,9 +149,9 @@ class Worker:
 
     def call(self, do: str, /, **arguments: Any) -> Call:
         """Send a command; see the table in `service.py`. Never waits and never raises: a failure is the call's."""
-        call = Call()
         with self._lock:
             number, self._next = self._next, self._next + 1
+            call = Call(number)
             try:
                 line = to_line({"id": number, "do": do, **arguments})
             except (TypeError, ValueError) as error:
@@ -161,6 +168,10 @@ class Worker:
             self._calls[number] = call
             self._outbox.put(line)
         return call
+
+    def stop(self, call: Call) -> None:
+        """Have one command end, be it under way or waiting, and no other. What is over stays as it came out."""
+        self.call("stop", of=call.number)
 
     def restart(self) -> None:
         """End the process at once and start a new one with the model that was loaded last.

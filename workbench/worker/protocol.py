@@ -3,7 +3,7 @@
 to the worker     {"id": 7, "do": "ask", ...arguments}
 from the worker   {"id": 7, "reply": "token" | "progress", ...}        any number of times
                   {"id": 7, "reply": "done", "result": {...}}          once, or
-                  {"id": 7, "reply": "failed", "problem": ..., "advice": ..., "input": ...}
+                  {"id": 7, "reply": "failed", "problem": ..., "advice": ..., "input": ..., "stopped": ...}
                   {"id": 0, "reply": "status", "state": ..., ...}      unasked, at each change
 """
 
@@ -30,6 +30,10 @@ DOWNLOADING = "Downloading"
 
 LAST = ("done", "failed")
 """The replies after which there is no other."""
+
+
+class WasStopped(WorkbenchError):
+    """Somebody asked for the end of the command before it had finished."""
 
 
 class WorkerDied(WorkbenchError):

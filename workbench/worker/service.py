@@ -8,7 +8,8 @@
   right, scorer | answers (each with text, tokens, seconds, right) and prompts by role, first_token_seconds |
 | map | messages, demonstration, context, run, step, of, text | sample: a `RolloutSample` |
 | render | row, template | student, teacher, student_tokens, teacher_tokens, limit |
-| stop | | was: the state before; of `load` only a download is stopped |
+| stop | of: the id of one command, which alone is stopped; default: what goes on | was: the state before; of `load`
+  only a download is stopped |
 
 Long commands are performed one at a time; a second one is refused. Questions (`ask`, `map`, `render`) are served
 while a long command goes on, wherever it asks whether to stop: between two tokens and between two phases. They draw
@@ -20,7 +21,6 @@ from __future__ import annotations
 import gc
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,7 +34,8 @@ from workbench.hub import Halted, Report
 from workbench.models import load, parameters
 from workbench.sampling import Choice, Stopped
 from workbench.worker.asking import ROLES, Asker, Question, read_rows
-from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, from_line, to_line
+from workbench.worker.failures import in_words, stopped
+from workbench.worker.protocol import DOWNLOADING, LONG, SHORT, WasStopped, from_line, to_line
 from workbench.worker.tasks import Tasks
 
 Command = dict[str, Any]
@@ -74,7 +75,8 @@ class Service:
         self._over = False
         self._stop = threading.Event()
         self._status: dict[str, Any] = {"state": "loading", "model": None, "run": None, "phase": "", "error": None}
-        self._asking = False
+        self._asking: int | None = None  # the question that is being answered
+        self._ended: int | None = None  # the one of them whose end was asked for
 
     def run(self, lines: Iterable[bytes], first: dict[str, Any]) -> None:
         """Load the first model (the arguments of `load`), then serve until `lines` end. Teaching stops, saved."""
@@ -120,7 +122,9 @@ class Service:
 
     def _receive(self, do: str, command: Command) -> None:
         if do == "stop":
-            self._say(command["id"], {"reply": "done", "result": {"was": self._ask_to_stop()}})
+            of = command.get("of")
+            was = self._ask_to_stop() if of is None else self._stop_one(of)
+            self._say(command["id"], {"reply": "done", "result": {"was": was}})
         elif do in SHORT:
             with self._news:
                 self._short.append((time.perf_counter(), command))
@@ -146,18 +150,41 @@ class Service:
         return WorkbenchError(f"{named}; only one such thing is done at a time.", advice)
 
     def _ask_to_stop(self) -> str:
+        """Stop what goes on, and drop what waits for it."""
         with self._news:
             was = str(self._status["state"])
             waiting, self._long = self._long, None
-            fetching = str(self._status["phase"]).startswith(DOWNLOADING)
-            stoppable = self._asking if self._doing is None else self._doing["do"] != "load" or fetching
-            if stoppable:
-                self._stop.set()
-            # Before the lock is given back: what stops at once is over, and must not be said to be stopping still.
-            if stoppable and was != "idle":
-                self._become(state="stopping", phase="Stopping")
+            self._halt()
         if waiting is not None:
-            self._fail(waiting, _stopped())
+            self._fail(waiting, stopped())
+        return was
+
+    def _halt(self) -> None:
+        """Have what goes on stop; the lock is held."""
+        fetching = str(self._status["phase"]).startswith(DOWNLOADING)
+        stoppable = self._asking is not None if self._doing is None else self._doing["do"] != "load" or fetching
+        if not stoppable:
+            return
+        self._stop.set()
+        # Before the lock is given back: what stops at once is over, and must not be said to be stopping still.
+        if self._status["state"] != "idle":
+            self._become(state="stopping", phase="Stopping")
+
+    def _stop_one(self, number: int) -> str:
+        """Stop this command and no other, be it under way or waiting; one that is over stays as it came out."""
+        with self._news:
+            was = str(self._status["state"])
+            queued = (self._long, *(command for _, command in self._short))
+            waiting = [command for command in queued if command is not None and command["id"] == number]
+            if waiting:
+                self._long = None if self._long in waiting else self._long
+                self._short = deque(item for item in self._short if item[1] not in waiting)
+            elif self._asking == number:
+                self._ended = number
+            elif self._doing is not None and self._doing["id"] == number:
+                self._halt()
+        for command in waiting:
+            self._fail(command, stopped())
         return was
 
     # The model's thread.
@@ -170,9 +197,9 @@ class Service:
         try:
             result = self._long_command(do, command)
         except Stopped:
-            failure = _stopped()
+            failure = stopped()
         except Exception as error:
-            failure = _in_words(error)
+            failure = in_words(error)
         if failure is not None:
             # Outside of `except`, where the trace back no longer holds on to tensors.
             gc.collect()
@@ -283,27 +310,27 @@ class Service:
                 if not self._short or (self._stop.is_set() and self._doing is not None) or self._over:
                     return
                 asked_at, command = self._short.popleft()
-                self._asking = True
+                self._asking = command["id"]
                 if self._doing is None:
                     self._stop.clear()
             try:
                 result = getattr(self, "_" + command["do"])(command, asked_at)
             except Stopped:
                 with self._news:
-                    if self._doing is not None:
+                    if self._doing is not None and self._ended != command["id"]:
                         # It was not meant for the question, which is answered once what goes on has stopped.
                         self._short.appendleft((asked_at, command))
                         return
-                self._fail(command, _stopped())
+                self._fail(command, stopped())
             except Exception as error:
-                self._fail(command, _in_words(error))
+                self._fail(command, in_words(error))
             else:
                 if command["do"] == "ask":
                     # There is a model that answers: which one could not be loaded is no news any more.
                     self._become(error=None)
                 self._say(command["id"], {"reply": "done", "result": result})
             finally:
-                self._asking = False
+                self._asking = None
 
     def _ask(self, command: Command, asked_at: float) -> dict[str, Any]:
         asker, run = self._model(), command.get("run")
@@ -324,7 +351,11 @@ class Service:
             right=command.get("right"),
             scorer=get_scorer(command.get("scorer") or "contains"),
         )
-        return asker.ask(question, lambda reply: self._say(command["id"], reply), self._stop.is_set, asked_at)
+
+        def should_stop() -> bool:
+            return self._stop.is_set() or self._ended == command["id"]
+
+        return asker.ask(question, lambda reply: self._say(command["id"], reply), should_stop, asked_at)
 
     def _map(self, command: Command, asked_at: float) -> dict[str, Any]:
         asker, run = self._model(), command.get("run")
@@ -358,27 +389,6 @@ class Service:
                 return
 
     def _fail(self, command: Command, error: WorkbenchError) -> None:
-        wrong = isinstance(error, InputError)
-        failed = {"reply": "failed", "problem": error.problem, "advice": error.advice, "input": wrong}
+        kind = {"input": isinstance(error, InputError), "stopped": isinstance(error, WasStopped)}
+        failed = {"reply": "failed", "problem": error.problem, "advice": error.advice, **kind}
         self._say(command["id"], failed)
-
-
-def _stopped() -> WorkbenchError:
-    return WorkbenchError("It was stopped before it had finished.", "Start it again when you like.")
-
-
-def _in_words(error: Exception) -> WorkbenchError:
-    """What to tell a person; what nobody foresaw goes to the log with its trace."""
-    if isinstance(error, WorkbenchError):
-        return error
-    traceback.print_exc()
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in said.lower():
-        return WorkbenchError(
-            f"The memory did not suffice ({said.splitlines()[0]}).",
-            "Use a smaller batch, a shorter longest answer, or a smaller model; what was saved is intact.",
-        )
-    return WorkbenchError(
-        f"Something that should not happen: {said}",
-        "The worker goes on, and what was saved is intact. Try again; if it stays, report it with these words.",
-    )

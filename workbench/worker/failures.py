@@ -1,0 +1,32 @@
+"""Why a command came to nothing, in words for a person."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.worker.protocol import WasStopped
+
+
+def stopped() -> WasStopped:
+    """Somebody asked for its end."""
+    return WasStopped("It was stopped before it had finished.", "Start it again when you like.")
+
+
+def in_words(error: Exception) -> WorkbenchError:
+    """What to tell a person; what nobody foresaw goes to the log with its trace."""
+    if isinstance(error, WorkbenchError):
+        return error
+    traceback.print_exc()
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in said.lower():
+        return WorkbenchError(
+            f"The memory did not suffice ({said.splitlines()[0]}).",
+            "Use a smaller batch, a shorter longest answer, or a smaller model; what was saved is intact.",
+        )
+    return WorkbenchError(
+        f"Something that should not happen: {said}",
+        "The worker goes on, and what was saved is intact. Try again; if it stays, report it with these words.",
+    )
