@@ -180,7 +180,7 @@ def test_a_check_that_was_stopped_says_so_and_leaves_the_verdict_before(
     assert "Stopping" in check.press_stop(desk, cursor) and asked == ["check", "stop"]
     call._add({"id": 1, "reply": "progress", "done": 25, "of": 50})
     assert "Stopping" in check.poll(desk, cursor)[0]
-    call._add({"id": 1, "reply": "failed", "problem": "It was stopped.", "advice": "Start it again.", "input": False})
+    call._add({"id": 1, "reply": "failed", "problem": "It was stopped.", "advice": "Begin.", "stopped": True})
     assert task.over.wait(10)
     said = check.poll(desk, cursor)[0]
     assert "Stopped." in said and "note-info" in said and "note-wrong" not in said

@@ -123,7 +123,7 @@ def test_a_list_is_found_again_and_made_once(run: Run, worker: Worker) -> None:
     first.call.result()
     assert lists.get(run.name, None, "held-out") is first
     assert lists.get(run.name, 50, "held-out") is None
-    assert not first.going and first.problem == ""
+    assert not first.going and first.problem is None
     assert "the base gets 0 right, the teacher 4, the student 4. It learned 4 and lost 0" in sittings.summary(
         first.rows or [], "held-out"
     )
@@ -149,7 +149,7 @@ def test_a_list_that_fails_says_why(run: Run, worker: Worker) -> None:
     gone = lists.start(worker, "gone", None, "probes")
     with pytest.raises(InputError):
         gone.call.result()
-    assert "There is no run 'gone'" in gone.problem
+    assert "There is no run 'gone'" in str(gone.problem)
     assert gone.rows is None and lists.download(gone) is None
     assert lists.start(worker, "gone", None, "probes") is not gone
 
@@ -331,7 +331,9 @@ def test_a_list_that_is_not_made_anew_leaves_the_one_that_is_there(desk: Desk, r
     desk.worker.close()
     said, *_ = held_out.start(desk, lists, cursor, run.name, 0, "probes", "all")
     again = lists.get(run.name, None, "probes")
-    assert again is not None and again.refused and again.refused in said and "Of 6 questions" in said
+    assert (
+        again is not None and again.refused is not None and again.refused.problem in said and "Of 6 questions" in said
+    )
     assert held_out.as_file(lists, run.name, 0, "probes") is not None
 
 

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from tests.desks import FAKE
 from tests.fake_run import config_of, events_of
+from tests.waiting import until
 from workbench import cli
 from workbench.app import code, guard, intake, server, status
 from workbench.app.desk import Desk, Viewers
@@ -322,6 +323,7 @@ def test_the_code_of_the_examples_runs_as_it_stands(desk: Desk) -> None:
 
 def test_the_server_ends_in_order_and_its_endpoints_answer(tmp_path: Path) -> None:
     from gradio_client import Client
+    from gradio_client.utils import Status
 
     program = (
         "import sys, pathlib\n"
@@ -346,6 +348,8 @@ def test_the_server_ends_in_order_and_its_endpoints_answer(tmp_path: Path) -> No
         with pytest.raises(InputError, match=f"open on {tmp_path / 'runs'} already, at {address}"):
             server.serve(server.Options(tmp_path / "runs", port=0, worker=FAKE))
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        waiting = client.submit(run="", question="hold on", api_name="/compare")
+        until(lambda: waiting.status().code is Status.PROCESSING)
     finally:
         process.send_signal(signal.SIGINT)
         code_ = process.wait(60)

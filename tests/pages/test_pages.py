@@ -85,6 +85,26 @@ def test_a_run_is_the_same_after_a_refresh_in_a_second_tab_and_until_it_is_stopp
     expect(visit.button("Resume")).to_be_enabled(timeout=WAIT)
 
 
+def test_an_answer_is_stopped_and_the_run_is_not(visit: Visit) -> None:
+    visit.use_set()
+    visit.start(50, "meanwhile")
+    visit.says("#teach-state", f"Step {HOLD} of 50")
+    visit.tab("Compare")
+    visit.type("Question", "please hold this")
+    expect(visit.at("#compare-stop")).to_be_disabled(timeout=WAIT)
+    visit.press("Ask all three")
+    visit.says("#answer-base", "Answering")
+    visit.at("#compare-stop").click()
+    visit.says("#compare-notice", "It was stopped before it had finished")
+    visit.says("#answer-base", "Stopped here")
+    expect(visit.at("#compare-stop")).to_be_disabled(timeout=WAIT)
+    visit.says("#status", f"Teaching meanwhile: step {HOLD} of 50")
+    visit.type("Question", "")
+    visit.tab("Teach")
+    visit.press("Stop")
+    visit.says("#teach-state", f"Stopped at step {HOLD} of 50")
+
+
 def test_the_first_two_clicks_by_keyboard_alone(visit: Visit) -> None:
     def go_to(name: str, key: str = "Tab") -> None:
         focused = "document.activeElement.textContent.trim()"

@@ -26,6 +26,7 @@ from workbench.app.questions import (
     tally,
 )
 from workbench.app.sittings import cut
+from workbench.app.underway import UnderWay
 from workbench.demonstrations import Demonstration
 from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
@@ -35,6 +36,7 @@ from workbench.views.columns import answer_column
 from workbench.views.text import escape
 from workbench.views.text import shown as safe
 from workbench.views.token_map import token_map
+from workbench.worker import WasStopped
 
 SAME: Any = gr.skip()
 TIMES = 5
@@ -164,6 +166,7 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     second = None
     if question.run and form.beside:
         second = desk.worker.call("ask", **at_step(question, form.beside).arguments(sampling, ["student"]))
+    under_way(desk).add(form.by, first, second)
     keep(desk.drafts, question, filled, form.beside, form.by, len(form.turns), first, second)
     loading = desk.worker.status.state == "loading"
     blank = {f"{role}_prompt": "" for role in (*ROLES, "earlier")}
@@ -174,13 +177,14 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
         earlier=_answer("earlier", Answers(), form.beside),
         earlier_column=gr.update(visible=second is not None),
         **_teacher_field(question, filled),
+        asked=None,
         question=question.text if empty else SAME,
     )
     answers = Answers()
     for answers in follow(first, time.monotonic):
         if answers.problem:
-            said = answers.problem + _or_without(desk, form.run)
-            yield Shown(notice=line(said, wrong=True), **columns(question, answers, roles))
+            said = answers.problem + ("" if answers.stopped else _or_without(desk, form.run))
+            yield Shown(notice=line(said, wrong=not answers.stopped), **columns(question, answers, roles))
             return
         yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
     yield Shown(
@@ -190,10 +194,17 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     )
     for earlier in follow(second or (), time.monotonic):
         if earlier.problem:
-            yield Shown(notice=line(earlier.problem, wrong=True))
+            stopped = _answer("earlier", earlier, form.beside)
+            yield Shown(notice=line(earlier.problem, wrong=not earlier.stopped), earlier=stopped)
             return
         prompt = earlier.prompts.get("student", "")
         yield Shown(earlier=_answer("earlier", earlier, form.beside), earlier_prompt=prompt)
+
+
+def under_way(desk: Desk) -> UnderWay:
+    """The questions that are being answered."""
+    made: UnderWay = desk.tasks.setdefault("compare.asked", UnderWay())
+    return made
 
 
 def again(last: Answered, typed: str) -> Shown:
@@ -249,7 +260,8 @@ def _answer(column: str, answers: Answers, step: int | None, note: str = "") -> 
         tokens = answers.tokens[role]
         note += f"{answers.seconds[role]:.2f} s, {tokens} token{'s' if tokens != 1 else ''}"
     else:
-        note += "Answering \N{HORIZONTAL ELLIPSIS}" if not answers.problem else "No answer."
+        over = "Stopped here." if answers.stopped and answers.texts.get(role) else "No answer."
+        note += over if answers.problem else "Answering \N{HORIZONTAL ELLIPSIS}"
     text = answers.texts.get(role, "")
     if role in answers.seconds and not text:
         text = "(it said nothing)"
@@ -279,12 +291,11 @@ def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
         chosen = replace(form, temperature=form.temperature or 1.0).sampling()
         roles = ROLES if question.run else ROLES[:2]
         yield line(f"Asking {TIMES} times \N{HORIZONTAL ELLIPSIS}"), SAME
-        result = desk.worker.call("ask", **question.arguments(chosen, roles, TIMES)).result(WAIT)
+        call = desk.worker.call("ask", **question.arguments(chosen, roles, TIMES))
+        under_way(desk).add(form.by, call)
+        result = call.result()
     except WorkbenchError as error:
         yield problem(error), SAME
-        return
-    except TimeoutError:
-        yield line("There is no answer yet. Look at the line at the top of the page, and ask again.", wrong=True), SAME
         return
     drawn = f"Drawn at temperature {chosen.temperature:g}"
     drawn += "; at 0 all would be the same." if not form.temperature else "."
@@ -351,7 +362,9 @@ def compare_once(
     asked, _ = prepare(desk, question, demonstration, ("", ""), run, step)
     sampling = Sampling.of(temperature, 1.0, 0, seed, None)
     try:
-        result = desk.worker.call("ask", **asked.arguments(sampling)).result(WAIT)
+        call = desk.worker.call("ask", **asked.arguments(sampling))
+        under_way(desk).add("", call)
+        result = call.result(WAIT)
     except TimeoutError as error:
         raise WorkbenchError("There is no answer yet.", "See /status for what is going on; ask again.") from error
     first = {role: result["answers"][role][0] for role in ROLES}
@@ -365,7 +378,7 @@ def compare_once(
 
 def problem(error: WorkbenchError) -> str:
     """An error as a line on the page."""
-    return line(f"{error.problem} {error.advice}", wrong=not isinstance(error, InputError))
+    return line(f"{error.problem} {error.advice}", wrong=not isinstance(error, InputError | WasStopped))
 
 
 def line(text: str, wrong: bool = False) -> str:

@@ -22,7 +22,7 @@ from workbench.events import Measure
 from workbench.views.meters import meter
 from workbench.views.text import escape, shown
 from workbench.views.words import duration
-from workbench.worker import Call
+from workbench.worker import Call, WasStopped
 from workbench.worker.protocol import teaching_seconds
 
 SCORERS = {
@@ -154,7 +154,7 @@ def said(desk: Desk) -> str:
         share = min(100, round(100 * done / of))
         bar = f'<progress max="{of}" value="{done}" aria-label="Check">{share}%</progress>'
         return f'<div class="note note-info" role="note"><p>Asked {done} of {of} questions. {bar}</p></div>'
-    if task.stopped and task.problem is not None:
+    if isinstance(task.problem, WasStopped):
         return note("Stopped. What this check had found is not kept; press Check the teacher to begin again.", "info")
     return wrong(task.problem) if task.problem is not None else ""
 

@@ -30,6 +30,7 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row(equal_height=True):
         question = gr.Textbox(label="Question", elem_id="question", max_lines=6, scale=5, min_width=240)
         press = gr.Button("Ask all three", variant="primary", scale=1, min_width=140, elem_id="ask-all-three")
+        halt = gr.Button("Stop", variant="stop", interactive=False, scale=0, min_width=80, elem_id="compare-stop")
     samples = gr.Dataset(
         components=["textbox"], samples=[], label="Test questions of the run, which were not taught", visible=False
     )
@@ -100,6 +101,8 @@ def build(desk: Desk, shared: Shared) -> None:
     often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
     of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
+    halt.click(lambda cursor: asking.under_way(desk).stop(desk.worker, cursor.get(_BY)), shared.cursor, None, **QUIET)
+    shared.on_tick(partial(can_stop, desk), [halt], tab="compare")
     keep.click(partial(asking.keep_question, desk), question, notice, **QUIET)
     carry_on.click(partial(conversing.carry, desk), [asked, who, turns], [turns, said, question, notice], **QUIET)
     start_over.click(partial(conversing.start_over, desk), None, [turns, said, notice], **QUIET)
@@ -140,6 +143,12 @@ def with_form(ask: Callable[[Desk, Form], Iterator[Any]], desk: Desk) -> Callabl
         yield from ask(desk, form)
 
     return handler
+
+
+def can_stop(desk: Desk, cursor: Cursor) -> list[Any]:
+    """Whether there is an answer to stop."""
+    # Each time: a page that is still drawing the tab loses what comes meanwhile.
+    return [gr.update(interactive=bool(asking.under_way(desk).of(cursor.get(_BY))))]
 
 
 def last_answers(desk: Desk) -> Shown:
@@ -309,6 +318,6 @@ def _endpoint(desk: Desk) -> None:
         try:
             return asking.compare_once(desk, run, question, demonstration, temperature, seed, step)
         except WorkbenchError as error:
-            raise gr.Error(f"{error.problem} {error.advice}") from error
+            raise gr.Error(f"{error.problem} {error.advice}", print_exception=False) from error
 
     api(compare, api_name="compare", concurrency_limit=16)

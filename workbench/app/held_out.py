@@ -45,6 +45,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
         what = gr.Radio(KINDS, value="held-out", label="Which questions", min_width=300, scale=3)
         which = gr.Radio(FILTERS, value="all", label="Show", min_width=280, scale=3)
         press = gr.Button("Ask them all", min_width=140, scale=1)
+        halt = gr.Button("Stop", variant="stop", interactive=False, min_width=80, scale=0, elem_id="compare-stop-list")
     said = gr.HTML(line(EMPTY["held-out"]), padding=False, elem_id="compare-list")
     lines = gr.Dataframe(
         headers=headers("held-out"),
@@ -68,6 +69,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
     )
     fields, outputs = [shared.cursor, run, step, what, which], [said, lines, download]
     press.click(partial(start, desk, lists), fields, outputs, **QUIET)
+    halt.click(lambda: lists.stop(desk.worker), None, None, **QUIET)
     for changed in (run.change, step.change, what.change, which.change):
         changed(partial(draw, lists), fields, outputs, **QUIET)
 
@@ -76,6 +78,8 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
 
     lines.select(picked, [run, step, what], question, **QUIET)
     shared.on_tick(partial(poll, lists), outputs, tab="compare")
+    # Each time, as on the page Check: a page that is still drawing the tab loses what comes meanwhile.
+    shared.on_tick(lambda _: [gr.update(interactive=bool(lists.going))], [halt], tab="compare")
 
 
 def poll(lists: Sittings, cursor: Cursor) -> list[Any]:
@@ -110,13 +114,14 @@ def draw(lists: Sittings, cursor: Cursor, run: str, step: int, what: What, which
     if sitting is None:
         return [line(EMPTY[what] if run else NO_RUN), hidden, hidden]
     if sitting.problem:
-        return [line(sitting.problem, wrong=True), hidden, hidden]
+        return [problem(sitting.problem), hidden, hidden]
     rows = sitting.rows
     if rows is None:
         done = sitting.progress
         return [line(f"Asking: {done[0]} of {done[1]} answered." if done else "Asking them all."), hidden, hidden]
     seen = chosen(rows, which)
-    said = line(sitting.refused, wrong=True) + line(summary(rows, what))
+    said = problem(sitting.refused) if sitting.refused is not None else ""
+    said += line(summary(rows, what))
     said += skills(by_skill(rows)) if what == "probes" else ""
     if rows and not seen:
         said += line("None of them is so.")

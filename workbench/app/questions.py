@@ -127,6 +127,7 @@ class Answers:
         texts, tokens, seconds, prompts: by role.
         right: whether each is right, by role, where that is known.
         problem: why it failed, and what to do; empty if it did not.
+        stopped: whether somebody asked for its end.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -136,6 +137,7 @@ class Answers:
     right: dict[str, bool] = field(default_factory=dict)
     done: bool = False
     problem: str = ""
+    stopped: bool = False
 
     def take(self, reply: dict[str, Any]) -> None:
         """One reply of the worker to `ask`."""
@@ -155,6 +157,7 @@ class Answers:
         elif kind == "failed":
             self.done = True
             self.problem = f"{reply['problem']} {reply['advice']}"
+            self.stopped = bool(reply.get("stopped"))
 
 
 def find_run(runs: Path, name: str | None) -> Run | None:

@@ -365,10 +365,15 @@ def _serve(options: Options, runs: Path, note: Callable[[str], None]) -> None:
 def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str], None]) -> None:
     import uvicorn
 
+    from workbench.app import tunnel
+    from workbench.app.asking import under_way
+
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Each page holds a connection open; told to end, they need not be cut off, with a trace of each.
+            # Each page holds a connection open, and so does each answer that is still written; told to end, they need
+            # not be cut off, with a trace of each.
             app.state.closing.set()
+            under_way(desk).stop(desk.worker, None)
             await super().shutdown(sockets)
 
     app = make_app(desk, options.host, options.auth, options.share)
@@ -382,19 +387,5 @@ def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str]
     print("Leave this window open; Ctrl-C ends it.", file=sys.stderr)
     if options.share:
         # Beside the server: this machine need not wait for the network.
-        threading.Thread(target=_share, args=(port,), name="share", daemon=True).start()
+        threading.Thread(target=tunnel.share, args=(port,), name="share", daemon=True).start()
     server.run(sockets=[sock])
-
-
-def _share(port: int) -> None:
-    """Get a public address and say it, or say that there is none."""
-    from gradio.networking import setup_tunnel
-
-    try:
-        address = setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
-    except Exception as error:
-        said = f"{error}".strip().rstrip(".") or type(error).__name__
-        print(f"No public address could be had: {said}.", file=sys.stderr)
-        print("This machine can use the workbench all the same. Check the network and start it again.", file=sys.stderr)
-    else:
-        print(f"For others, for a week at most: {address}", flush=True)

@@ -39,6 +39,7 @@ class Sitting:
     """One list, as far as it is there.
 
     Attributes:
+        about: the run as it was then; see `Sittings`.
         refused: why it was not made anew, and what to do.
     """
 
@@ -46,7 +47,8 @@ class Sitting:
     step: int | None
     what: What
     call: Call
-    refused: str = ""
+    about: list[Any] | None = None
+    refused: WorkbenchError | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]] | None:
@@ -64,10 +66,14 @@ class Sitting:
         return (int(last["done"]), int(last["of"])) if last.get("reply") == "progress" and "of" in last else None
 
     @property
-    def problem(self) -> str:
-        """Why there is no list, and what to do; empty if it is well."""
-        last = self._last
-        return f"{last['problem']} {last['advice']}" if last.get("reply") == "failed" else ""
+    def problem(self) -> WorkbenchError | None:
+        """Why there is no list, and what to do; None if it is well."""
+        try:
+            if self.call.done():
+                self.call.result()
+        except WorkbenchError as error:
+            return error
+        return None
 
     @property
     def going(self) -> bool:
@@ -100,10 +106,22 @@ class Sittings:
             found = self._made.get((run, step, what))
             if found is None or not found.going:
                 self._replaced += 0 if found is None else 1 + len(found.call.replies)
-                found = Sitting(run, step, what, worker.call("sit", run=run, step=step, what=what))
+                call = worker.call("sit", run=run, step=step, what=what)
+                found = Sitting(run, step, what, call, self._about(run, step))
                 self._made[run, step, what] = found
                 threading.Thread(target=self._keep, args=(found,), name="list", daemon=True).start()
             return found
+
+    @property
+    def going(self) -> list[Sitting]:
+        """What is being made just now."""
+        with self._lock:
+            return [sitting for sitting in self._made.values() if sitting.going]
+
+    def stop(self, worker: Worker) -> None:
+        """Have it end, whatever else the worker does. The list before it, if there is one, stays."""
+        for sitting in self.going:
+            worker.stop(sitting.call)
 
     @property
     def version(self) -> int:
@@ -115,6 +133,11 @@ class Sittings:
         """The list, if it was asked for."""
         with self._lock:
             key = (run, step, what)
+            made = self._made.get(key)
+            # Another run may have taken the name since, or this one was taught further.
+            if made is not None and not made.going and made.about != self._about(run, step):
+                self._replaced += 1 + len(made.call.replies)
+                del self._made[key]
             if key not in self._made and (kept := self._kept(*key)) is not None:
                 self._made[key] = kept
             made = self._made.get(key)
@@ -125,7 +148,7 @@ class Sittings:
 
     def _keep(self, sitting: Sitting) -> None:
         """Wait for a list, and write it down."""
-        about = self._about(sitting.run, sitting.step)
+        about = sitting.about
         if about is None:
             return
         with contextlib.suppress(WorkbenchError, OSError):
@@ -146,7 +169,7 @@ class Sittings:
             held = json.loads(self._path(run, step, what).read_text(encoding="utf-8"))
             if held["about"] != about:
                 return None
-            return Sitting(run, step, what, finished({"rows": held["rows"]}))
+            return Sitting(run, step, what, finished({"rows": held["rows"]}), about)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

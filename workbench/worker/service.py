@@ -48,7 +48,7 @@ _DOING = {
     "check": ("The teacher is being checked", "Wait for it, or press Stop on the Check page."),
     "teach": ("A run is being taught", _ON_TEACH),
     "resume": ("A run is being taught", _ON_TEACH),
-    "sit": ("A run's questions are being asked", _SOON),
+    "sit": ("A run's questions are being asked", "Wait for it, or press Stop beside Ask them all on the Compare page."),
     "export": ("A run is being exported", _SOON),
     "import_adapter": ("An adapter is being imported", _SOON),
 }
@@ -191,7 +191,8 @@ class Service:
 
     def _perform(self, command: Command) -> None:
         """One long command, whatever comes of it."""
-        do, failure, result = command["do"], None, None
+        do, result = command["do"], None
+        failure: WorkbenchError | None = None
         if do != "load":
             self._become(state=_STATES.get(do, "working"), error=None)
         try:
