@@ -20,6 +20,39 @@ CASES = [
     ("contains", "caf\u0065\u0301", "caf\u00e9", True),
     ("contains", "首都は東京です", "東京", True),
     ("contains", "anything", " ", False),
+    # Digits that a point or a comma joins are one number.
+    *(
+        ("contains", said, answer, False)
+        for said, answer in [
+            *(("It is 3.5", "5"), ("5.25", "5"), ("129.29", "29"), ("It boils at 100.5", "100"), ("1,500 m", "500")),
+            *(("1,042 euros", "1"), ("It is .5", "5"), ("3.5", ".5"), ("See 7.5", "7."), ("1.500.000", "500")),
+            *(("1,500.25", "1,500"), ("3.5 km", "5 km"), ("3.11.2", "11"), ("room 5.25", "room 5")),
+        ]
+    ),
+    *(
+        ("contains", said, answer, True)
+        for said, answer in [
+            *(("It is 7.", "7"), ("7, 8", "7"), ("7, 8", "8"), ("7,8", "7,8"), ("So 3.5.", "3.5"), ("1,500", "1,500")),
+            *(("See fig.5", "5"), ("Well...5", "5"), ("It is .5", ".5"), ("3.5, then 5", "5"), ("5/3", "5")),
+            *(("Am 20.7.1969.", "1969"), ("am 20.7.1969", "20.7.1969"), ("20.7.1969, 3", "20"), ("2024-05-12", "12")),
+        ]
+    ),
+    # A minus behind a letter or a digit joins; any other is a sign.
+    *(
+        ("contains", said, answer, False)
+        for said, answer in [
+            *(("The answer is -42.", "42"), ("-42", "42"), ("\u221242", "42"), ("x=-5", "5"), ("(-5)", "5")),
+            *(("3-5", "-5"), ("Apollo-11", "-11"), ("-.5", ".5"), ("答えは-5", "5"), ("-1,500", "1,500")),
+        ]
+    ),
+    *(
+        ("contains", said, answer, True)
+        for said, answer in [
+            *(("-42", "-42"), ("It is \u221242.", "-42"), ("It is -42.", "\u221242"), ("-.5", "-.5"), ("1 - -2", "-2")),
+            *(("3-5", "5"), ("3-5", "3"), ("3\u22125", "5"), ("Apollo-11", "11"), ("- 42", "42"), ("10 - 3", "3")),
+        ]
+    ),
+    ("exact", "\u22125", "-5", True),
     ("exact", " Mipa  tolu ", "mipa tolu", True),
     ("exact", "mipa tolu.", "mipa tolu", False),
     ("choice", "The answer is B) moss.", "B", True),

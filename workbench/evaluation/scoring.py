@@ -13,6 +13,9 @@ from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool
 
 Scorer = Callable[[str, str], bool]
 
+_FIGURE = re.compile(r"-?(?:\d+(?:[.,]\d+)*|(?<![\w.,])\.\d+)")
+_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
+_BELOW_ZERO = re.compile(r"-\.?\d")
 _NUMBER = re.compile(r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 _NOTE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _RAISED = dict.fromkeys(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -37,7 +40,12 @@ _LEADS = re.compile(r"[^\w\n]*([A-Za-z])(?=\s*$|[).:\]},;\"']|\s+(?:[(\[–—-]
 
 def _fold(text: str) -> str:
     """Text with the differences taken out that do not make an answer wrong: Unicode form, case, white space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(_plain(text).casefold().split())
+
+
+def _plain(text: str) -> str:
+    """One Unicode form of a text, in which the minus of typesetting is the one of the keyboard."""
+    return unicodedata.normalize("NFKC", text).replace("\u2212", "-")
 
 
 def _is_word(character: str) -> bool:
@@ -49,21 +57,43 @@ def _is_word(character: str) -> bool:
     )
 
 
+def _is_sign(text: str, at: int) -> bool:
+    """Whether the minus there is a sign: behind a letter or a digit it joins what is on its two sides."""
+    return at == 0 or not _is_word(text[at - 1])
+
+
 def contains(completion: str, answer: str) -> bool:
-    """The answer stands in the completion, not inside a longer word or number."""
+    """The answer stands in the completion, not inside a longer word or number: there is no 5 in 15, 3.5, 5,000 or -5.
+
+    Digits that a point or a comma joins are one number, but those of a date such as 20.7.1969 are three. A minus
+    behind a letter or a digit is no sign: there is a 5 in 3-5, and an 11 in Apollo-11, but no -5 and no -11.
+    """
     text, wanted = _fold(completion), _fold(answer)
-    if not wanted:
+    if not wanted or wanted not in text:
         return False
+    inside = _inside_figures(text) if any(map(str.isdecimal, wanted)) else frozenset()
+    joins = _is_word(wanted[0]) or _BELOW_ZERO.match(wanted)
     start = text.find(wanted)
     while start >= 0:
         end = start + len(wanted)
         before, after = text[start - 1 : start], text[end : end + 1]
-        free_before = not before or not (_is_word(wanted[0]) and _is_word(before))
+        free_before = not before or not (joins and _is_word(before))
         free_after = not after or not (_is_word(wanted[-1]) and _is_word(after))
-        if free_before and free_after:
+        if free_before and free_after and start not in inside and end not in inside:
             return True
         start = text.find(wanted, start + 1)
     return False
+
+
+def _inside_figures(text: str) -> frozenset[int]:
+    """The places in a folded text where an answer can neither begin nor end, since a number stands on both sides."""
+    places: set[int] = set()
+    for figure in _FIGURE.finditer(text):
+        if not _DATE.fullmatch(figure.group()):
+            start = figure.start()
+            dash = text[start] == "-" and not _is_sign(text, start)
+            places.update(range(start + 1 + dash, figure.end()))
+    return frozenset(places)
 
 
 def exact(completion: str, answer: str) -> bool:
