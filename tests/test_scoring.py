@@ -114,10 +114,46 @@ CASES = [
     ("number", "On 2024-05-12", "12", True),
     ("number", "1 - -2", "-2", True),
     ("number", "none", "2", False),
+    ("number", "12 km (7.5 miles)", "12 km (7.5 miles)", True),
+    ("number", "It is 12 km (7.5 miles).", "12", True),
+    ("number", "7.5 miles (12 km)", "12 km (7.5 miles)", True),
+    ("number", r"3 + 9 = \(12\)", "12", True),
+    ("number", "13 km (7.5 miles)", "12 km (7.5 miles)", False),
+    ("number", "The answer is \u22125", "-5", True),
+    ("number", "The answer is \u22125", "5", False),
+    ("number", "The answer is -5", "\u22125", True),
+    ("number", "7\u22128", "8", True),
+    ("number", "It was Apollo-11", "11", True),
+    ("number", "It was Apollo\u221211", "11", True),
+    ("number", "答えは-5", "-5", True),
     ("json", 'Here: ```json\n{"b": [1, {"c": 2}], "a": 1}\n```', '{"a": 1, "b": [1, {"c": 2}]}', True),
     ("json", '{"a": 1}', '{"a": 2}', False),
     ("json", "{not json} then [1, 2]", "[1, 2]", True),
     ("json", "1", "true", False),
+    # A number, a text and a word are read to their end, so that none is found inside another.
+    *(
+        ("json", said, answer, False)
+        for said, answer in [
+            *(("The answer is 15", "5"), ("It is 0.5", "5"), ("It is -5", "5"), ("5.25", "25"), ("1.2.5", "5")),
+            *(("007", "7"), ("A5", "5"), ("1e5", "5"), ('"5 apples"', "5"), ('{"a": "5"}', "5"), ("untrue", "true")),
+        ]
+    ),
+    *(
+        ("json", said, answer, True)
+        for said, answer in [
+            *(("The answer is 15.", "15"), ("3-5", "5"), ('{"a": [1, {"b": -5}]}', "-5"), ("It is true.", "true")),
+            *(('say "5" then', '"5"'), ('a 5" or 6', "6"), ("5.0", "5"), ('{"a": [1]}', "[1.0]"), ("1e2", "100")),
+        ]
+    ),
+    # True is no number, at any depth.
+    ("json", '{"a": 1}', '{"a": true}', False),
+    ("json", '[{"a": [0]}]', '[{"a": [false]}]', False),
+    ("json", '{"a": true}', '{"a": true}', True),
+    # What is too long or too deep to be read is not right, and no error.
+    ("json", "1" * 5000, "1", False),
+    ("json", "[" * 2000, "1", False),
+    ("json", "1", "[" * 100_000, False),
+    ("json", '{"a":' * 700 + "1" + "}" * 700, '{"a":' * 700 + "1" + "}" * 700, False),
 ]
 
 

@@ -12,6 +12,8 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
+from workbench.evaluation.json_values import equal, leading_object
+
 _ACTION = re.compile(r"Action:\s*(\w+)")
 _INPUT = re.compile(r"Action Input:\s*")
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -37,36 +39,16 @@ def tool_calls(completion: str, answer: str) -> bool:
     calls = json.loads(answer)
     wanted: dict[str, Any] = {}
     for call in calls:
-        wanted.update(_object(str(call["Action_Input"])) or {})
+        wanted.update(leading_object(str(call["Action_Input"])) or {})
     found: dict[str, Any] = {}
     for match in _INPUT.finditer(completion):
-        given = _object(completion[match.end() :])
+        given = leading_object(completion[match.end() :])
         if given is None:
             return False
         found.update(given)
     # `1 == True == 1.0` in Python; JSON tells true from 1.
-    same = json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or _equal(found, wanted)
+    same = json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or equal(found, wanted)
     return Counter(_ACTION.findall(completion)) == Counter(str(call["Action"]) for call in calls) and same
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text begins with."""
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 and 1.0 are one number, true and 1 are not."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one == other)
 
 
 def says(completion: str, answer: str) -> bool:

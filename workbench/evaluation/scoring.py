@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from workbench.errors import InputError
+from workbench.evaluation.json_values import equal, values_in
 from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool_calls
 
 Scorer = Callable[[str, str], bool]
@@ -118,34 +118,34 @@ def _chosen(text: str) -> str | None:
 
 
 def number(completion: str, answer: str) -> bool:
-    """The last number of the completion equals the answer's last, notes in brackets apart ("12 km (7.5 miles)")."""
-    found = _numbers(completion)
+    """The last number of the completion equals the answer's last, notes in brackets apart ("12 km (7.5 miles)").
+
+    What stands in the completion's brackets counts as well, since it may be the answer and no note: "3 + 9 = (12)".
+    """
     wanted = _numbers(_NOTE.sub(" ", answer)) or _numbers(answer)
-    return bool(found and wanted) and found[-1] == wanted[-1]
+    found = [_numbers(text)[-1:] for text in (completion, _NOTE.sub(" ", completion))]
+    return bool(wanted) and wanted[-1:] in found
 
 
 def _numbers(text: str) -> list[float]:
-    plain = unicodedata.normalize("NFKC", text.translate(_RAISED))
-    return [float(one.replace(",", "")) for one in _NUMBER.findall(plain)]
+    plain = _plain(text.translate(_RAISED))
+    found = []
+    for match in _NUMBER.finditer(plain):
+        value = float(match.group().replace(",", ""))
+        found.append(value if _is_sign(plain, match.start()) else abs(value))
+    return found
 
 
 def json_value(completion: str, answer: str) -> bool:
-    """The completion holds a JSON value equal to the answer's (objects in any order of keys)."""
+    """The completion holds a JSON value equal to the answer's (objects in any order of keys).
+
+    1 and 1.0 are one number; 1 and true, or 5 and "5", are not the same.
+    """
     try:
         wanted = json.loads(answer)
-    except ValueError:
+        return any(equal(value, wanted) for value in values_in(completion))
+    except (ValueError, RecursionError):
         return False
-    return any(value == wanted and type(value) is type(wanted) for value in _json_values(completion))
-
-
-def _json_values(text: str) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r"[\[{\"]|-?\d|true|false|null", text):
-        try:
-            value, _ = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            continue
-        yield value
 
 
 SCORERS: dict[str, Scorer] = {
