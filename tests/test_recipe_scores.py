@@ -59,6 +59,35 @@ def test_a_call_without_inputs_is_matched_by_one_without() -> None:
     assert not get_scorer("tool-calls")("Action: ping\nAction Input: none", calls)
 
 
+def test_inputs_of_a_call_may_be_text_or_an_object() -> None:
+    calls = json.dumps([{"Action": "find", "Action_Input": {"a": True}}])
+    assert get_scorer("tool-calls")('Action: find\nAction Input: {"a": true}', calls)
+    assert not get_scorer("tool-calls")('Action: find\nAction Input: {"a": 1}', calls)
+
+
+DEEP = '{"a":' * 700 + "1" + "}" * 700
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        *(
+            ("Action: find\nAction Input: {}", one)
+            for one in ("ten", "[1", "{}", "7", "null", '["find"]', "[" * 100_000)
+        ),
+        ("", '[{"Action_Input": "{}"}]'),
+        ("Action: find\nAction Input: " + '{"a":' * 100_000, CALLS),
+        (
+            f"Action: find\nAction Input: {DEEP}",
+            json.dumps([{"Action": "find", "Action_Input": DEEP.replace("1", "2")}]),
+        ),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_calls_that_cannot_be_read_are_not_right(completion: str, answer: str) -> None:
+    assert get_scorer("tool-calls")(completion, answer) is False
+
+
 @pytest.mark.parametrize(
     ("completion", "strict", "lenient"),
     [

@@ -19,6 +19,8 @@ TEMPLATE = "Read this: {demonstration}"
         (["--name", "../x"], "cannot be a run's name"),
         (["--template", TEMPLATE], "The teacher's template holds {prompt} 0 times"),
         (["--scorer", "best"], "There is no scorer 'best'"),
+        (["--scorer", "tool-calls"], "12 of 12 answers can never be matched"),
+        (["--scorer", "number"], "12 of 12 answers can never be matched"),
         (["--probes", "ROWS.none"], "There is no file ROWS.none"),
         (["--keep", "ROWS.none"], "There is no file ROWS.none"),
         (["--held-out", "1.5"], "The held-out share is 1.5"),
@@ -68,6 +70,8 @@ def test_sft_on_contexts(capsys: pytest.CaptureFixture[str], tmp_path: Path, fla
     [
         (["--template", TEMPLATE], "The teacher's template holds {prompt} 0 times"),
         (["--scorer", "best"], "There is no scorer 'best'"),
+        (["--scorer", "tool-calls"], "12 of 12 answers can never be matched"),
+        (["--scorer", "number"], "12 of 12 answers can never be matched"),
         ([], "no-such/model"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

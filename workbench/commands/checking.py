@@ -10,7 +10,7 @@ from workbench.commands import screen
 from workbench.commands.options import load_model, settings_from
 from workbench.decoding import decoder_for
 from workbench.demonstrations import Reading, split
-from workbench.evaluation import Exam, get_scorer, verdict
+from workbench.evaluation import Exam, refuse_unscorable, verdict
 from workbench.events import Checked, Measure
 from workbench.models import POCKET
 from workbench.training.batches import make_prompts
@@ -19,7 +19,7 @@ from workbench.training.batches import make_prompts
 def ask(options: argparse.Namespace, reading: Reading) -> dict[str, Any]:
     """Ask the base without and with the demonstration."""
     settings = settings_from(options, options.model == POCKET)
-    get_scorer(options.scorer)
+    refuse_unscorable(reading.rows, options.scorer)
     split(reading.rows, seed=settings.optim.seed)  # what could not be taught is refused here already
     for note in reading.notes:
         screen.say(note)

@@ -18,7 +18,7 @@ from workbench.commands.options import (
 )
 from workbench.demonstrations import Demonstration, Reading, read_questions, split
 from workbench.errors import InputError
-from workbench.evaluation import bundled_probes, get_scorer
+from workbench.evaluation import bundled_probes, refuse_unscorable
 from workbench.execution import Execution
 from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
@@ -97,7 +97,7 @@ def _request(
     keep = [*parts.keep, *(row for file in options.keep for row in read_questions(Path(file)).rows)]
     probes = read_probes(options.probes or str(bundled_probes(model == POCKET)))
     assert probes is not None
-    get_scorer(options.scorer)
+    refuse_unscorable(reading.rows, options.scorer)
     if options.beside_sft or options.method == "sft":
         refuse_lacking(parts.teaching)
     refuse_unteachable(parts.teaching, keep, settings)

@@ -1,5 +1,6 @@
 """Measuring: scorers, the teacher check, held-out skill, and retention of what the model could do before."""
 
+from workbench.evaluation.answers import refuse_unscorable
 from workbench.evaluation.check import verdict
 from workbench.evaluation.exam import Exam, Sitting, after_thoughts, answer, cut_off, measure, what_counts
 from workbench.evaluation.intervals import Share, share
@@ -19,6 +20,7 @@ __all__ = [
     "get_scorer",
     "measure",
     "read_bundled",
+    "refuse_unscorable",
     "share",
     "verdict",
     "what_counts",

@@ -34,21 +34,48 @@ def tool_calls(completion: str, answer: str) -> bool:
     `answer` is the row's golden_answer as JSON: [{"Action": name, "Action_Input": JSON text}, ...]. The order of the
     calls does not count, and the inputs of all calls are merged into one object, as in the released script. Two
     differences: an input with nested braces is read whole (there a regular expression ends at the first brace), and a
-    completion with an input that is no JSON object is wrong (there that input is passed over).
+    completion with an input that is no JSON object is wrong (there that input is passed over). An answer that is no
+    such list is matched by nothing.
     """
-    calls = json.loads(answer)
+    calls = calls_in(answer)
+    if calls is None:
+        return False
     wanted: dict[str, Any] = {}
-    for call in calls:
-        wanted.update(leading_object(str(call["Action_Input"])) or {})
+    for _, inputs in calls:
+        wanted.update(inputs)
     found: dict[str, Any] = {}
     for match in _INPUT.finditer(completion):
         given = leading_object(completion[match.end() :])
         if given is None:
             return False
         found.update(given)
-    # `1 == True == 1.0` in Python; JSON tells true from 1.
-    same = json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or equal(found, wanted)
-    return Counter(_ACTION.findall(completion)) == Counter(str(call["Action"]) for call in calls) and same
+    if Counter(_ACTION.findall(completion)) != Counter(name for name, _ in calls):
+        return False
+    try:
+        # `1 == True == 1.0` in Python; JSON tells true from 1.
+        return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True) or equal(found, wanted)
+    except RecursionError:
+        return False
+
+
+def calls_in(answer: str) -> list[tuple[str, dict[str, Any]]] | None:
+    """The name and the inputs of each call of an answer to `tool_calls`; None if it is no list of calls.
+
+    Inputs may be an object as well as its JSON text; what is neither counts as none.
+    """
+    try:
+        calls = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(calls, list):
+        return None
+    found = []
+    for call in calls:
+        if not isinstance(call, dict) or not isinstance(call.get("Action"), str):
+            return None
+        given = call.get("Action_Input")
+        found.append((call["Action"], given if isinstance(given, dict) else leading_object(str(given)) or {}))
+    return found
 
 
 def says(completion: str, answer: str) -> bool:
@@ -69,6 +96,11 @@ def half_says(completion: str, answer: str) -> bool:
     said = set(_words(completion))
     wanted = [set(words) for words in map(_words, _accepted(answer)) if words]
     return any(2 * len(words & said) >= len(words) for words in wanted)
+
+
+def has_words(answer: str) -> bool:
+    """Whether `says` and `half_says` have anything to look for."""
+    return any(map(_words, _accepted(answer)))
 
 
 def _accepted(answer: str) -> list[str]:

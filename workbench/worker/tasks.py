@@ -20,7 +20,7 @@ from workbench.adapters import CONFIG_FILE, WEIGHTS_FILE, check_adapter, save_ad
 from workbench.decoding import Decoder
 from workbench.demonstrations import Demonstration, split
 from workbench.errors import InputError
-from workbench.evaluation import after_thoughts, answer, cut_off, get_scorer, measure, verdict
+from workbench.evaluation import after_thoughts, answer, cut_off, get_scorer, measure, refuse_unscorable, verdict
 from workbench.events import Checked, Evaluated, RunEnded, RunStarted, Saved, Step
 from workbench.export import export_run
 from workbench.models import LoadedModel
@@ -76,12 +76,14 @@ class Tasks:
         measurements in between are answers too.
 
         Raises:
-            InputError: a row does not fit the model.
+            InputError: a row does not fit the model, or its answer the scorer.
             Stopped: the person asked to stop.
         """
         _check_method(method)
         loaded, made = self._asker.loaded, settings_over(self._asker.loaded.is_pocket, settings)
-        taught = [row for row in read_rows(rows) if not row.keep]
+        given = read_rows(rows)
+        refuse_unscorable(given, scorer)
+        taught = [row for row in given if not row.keep]
         if not taught:
             raise InputError("There is no row to check.", "Add rows with a question and a demonstration.")
         hit = get_scorer(scorer)
@@ -207,6 +209,8 @@ class Tasks:
         for what, value in (("evaluate_every", evaluate_every), ("save_every", save_every)):
             if value < 1:
                 raise InputError(f"{what} is {value}.", "Give it 1 or more.")
+        given = read_rows(rows)
+        refuse_unscorable(given, scorer)
         loaded, earlier = self._asker.loaded, None
         made = settings_over(loaded.is_pocket, settings, on is not None)
         self._tell("Getting ready", name)
@@ -216,7 +220,7 @@ class Tasks:
             if not earlier.adapter.is_dir():
                 raise InputError(f"Run {on} is not finished.", "Resume it first.")
             loaded = self._asker.merged(earlier.adapter)
-        parts = split(read_rows(rows), held_out=held_out, seed=made.optim.seed)
+        parts = split(given, held_out=held_out, seed=made.optim.seed)
         kept = [*parts.keep, *read_rows(keep)]
         request = Request(
             name=name,
