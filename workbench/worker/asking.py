@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from workbench.adapters import merge_adapter
+from workbench.adapters import WEIGHTS_FILE, merge_adapter
 from workbench.chat import turn_end
 from workbench.decoding import Decoder, StackedDecoder, decoder_for, stackable
 from workbench.demonstrations import Demonstration, Message
@@ -152,7 +152,7 @@ class Asker:
         self.defaults = settings_over(loaded.is_pocket, None)
         self._runs = runs
         self._views: OrderedDict[tuple[Any, ...], View] = OrderedDict()
-        self._merged: tuple[Path, LoadedModel] | None = None
+        self._merged: tuple[tuple[Any, ...], LoadedModel] | None = None
         self._stack: StackedDecoder | None = None
         self._stack_of: tuple[Any, ...] = ()
 
@@ -179,9 +179,12 @@ class Asker:
 
     def merged(self, adapter: Path) -> LoadedModel:
         """A copy of the loaded model with an adapter merged in; the last one is kept."""
-        if self._merged is None or self._merged[0] != adapter:
+        # A run may be deleted and another made under its name.
+        weights = (adapter / WEIGHTS_FILE).stat() if (adapter / WEIGHTS_FILE).is_file() else None
+        key = (adapter, weights and (weights.st_ino, weights.st_mtime_ns))
+        if self._merged is None or self._merged[0] != key:
             own = replace(self.loaded, model=copy.deepcopy(self.loaded.model))
-            self._merged = (adapter, merge_adapter(own, adapter))
+            self._merged = (key, merge_adapter(own, adapter))
         return self._merged[1]
 
     def view(self, run: str | None = None, step: int | None = None) -> View:
