@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from tests.inside import LIMIT, QUESTION, Inside
-from workbench import pocket
+from workbench import chat, pocket
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
+from workbench.evaluation import exam
 from workbench.events import RolloutSample, Step, from_dict, to_dict
 from workbench.runs import Run, checkpoints, open_run
 from workbench.training import stopwatch
@@ -294,6 +296,32 @@ def test_a_model_that_could_not_be_loaded_is_no_news_once_another_one_has_answer
     assert "There is no folder" in inside.status[-1]["error"]
     inside.do("ask", messages=QUESTION)
     assert inside.status[-1]["error"] is None
+
+
+def test_an_answer_that_is_all_thoughts_is_not_right(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Stream, "_text", lambda *_: "<think>\nIs it 7? Or 9")
+    for spoken, right in ((str, True), (chat.spoken, False)):  # of a model that never thinks, and of one that may
+        monkeypatch.setattr(exam, "what_counts", lambda _, spoken=spoken: spoken)
+        asked = inside.do("ask", messages=QUESTION, roles=["base"], longest=4, right="7")
+        assert asked["answers"]["base"][0]["right"] is right
+
+
+def test_a_run_that_has_taken_a_name_is_taught_on_as_it_is(
+    inside: Inside, tmp_path: Path, lesson: dict[str, Any]
+) -> None:
+    lesson = {**lesson, "settings": {**SETTINGS, "optim": {**SETTINGS["optim"], "steps": 2}}}
+    inside.do("teach", name="first", **lesson)
+    inside.do("teach", name="second", on="first", **lesson)
+    shutil.rmtree(tmp_path / "runs" / "first")
+    other = {**lesson["settings"], "optim": {**lesson["settings"]["optim"], "lr": 1e-2, "seed": 3}}
+    inside.do("teach", name="first", **{**lesson, "settings": other})
+    asker = inside.service._asker
+    assert asker is not None
+    adapter = tmp_path / "runs" / "first" / "adapter"
+    kept = asker.merged(adapter).model.state_dict()
+    asker._merged = None
+    read = asker.merged(adapter).model.state_dict()
+    assert all(torch.equal(kept[name], weights) for name, weights in read.items())
 
 
 def test_what_nobody_foresaw_is_said_too(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from typing import IO, Any
 import torch
 
 from workbench.errors import InputError, WorkbenchError
-from workbench.evaluation import get_scorer
+from workbench.evaluation import after_thoughts, get_scorer
 from workbench.hub import Halted, Report
 from workbench.models import load, parameters
 from workbench.sampling import Choice, Stopped
@@ -350,7 +350,7 @@ class Service:
             longest=usual if longest is None else int(longest),
             times=int(command.get("times", 1)),
             right=command.get("right"),
-            scorer=get_scorer(command.get("scorer") or "contains"),
+            scorer=after_thoughts(get_scorer(command.get("scorer") or "contains"), asker.loaded.tokenizer),
         )
 
         def should_stop() -> bool:
