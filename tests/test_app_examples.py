@@ -196,6 +196,24 @@ def test_only_what_was_changed_in_the_table_is_taken_over(desk: Desk) -> None:
     assert edit(desk, table, edited) == [gr.skip()] * len(made), "what is sent twice is taken once"
 
 
+def test_what_is_not_shown_of_a_long_text_stays_when_the_rest_is_edited(desk: Desk) -> None:
+    long = "word " * 150 + "the end"
+    desk.drafts.replace_rows([{"prompt": "Q?", "demonstration": long}], "set")
+    table, *_ = sheet.view(desk)
+    for change, meant in (
+        (lambda cell: cell.replace("word", "WORD", 1), long.replace("word", "WORD", 1)),
+        (lambda cell: cell + ", at last", long + ", at last"),
+        (lambda cell: "Short.", "Short."),
+    ):
+        edited = as_text(table["data"])
+        edited[0][3] = change(edited[0][3])
+        assert "1 row changed" in edit(desk, table, edited)[0]
+        assert desk.drafts.rows[0]["demonstration"] == meant
+        assert edit(desk, table, edited)[0] == gr.skip(), "sent twice, it is taken once"
+        desk.drafts.replace_rows([{"prompt": "Q?", "demonstration": long}], "set")
+        table, *_ = sheet.view(desk)
+
+
 def test_a_table_that_is_behind_is_not_taken_over(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
     table, *_ = sheet.view(desk)

@@ -1,7 +1,7 @@
 """The table of examples: rows of the draft as lines of cells, and back. No Gradio here.
 
 A cell of the table is a text. One that is too long for a table is shown cut; so what comes back is compared with what
-was shown, and only cells that differ are taken over.
+was shown, only cells that differ are taken over, and the mark of the cut stands for the rest.
 """
 
 from __future__ import annotations
@@ -128,9 +128,10 @@ def take(draft: Draft, table: Sequence[Sequence[Any]], base: Sequence[Row]) -> T
             entered = _differing(base[place], texts)
             if not entered:
                 continue
+            entered = {name: _whole(base[place], name, text) for name, text in entered.items()}
             merged = _merged(base[place], present[place] if place < len(present) else None, entered)
             if merged is None:
-                clashes[place + 1] = ", ".join(entered.values())
+                clashes[place + 1] = ", ".join(map(cut, entered.values()))
             elif merged != present[place]:
                 held[place] = merged
                 edited += 1
@@ -149,7 +150,7 @@ def _merged(was: Row, now: Row | None, entered: Mapping[str, str]) -> Row | None
     if now is None or now == made:
         return now
     for name in FIELDS:
-        if _shown(now, name) not in (_shown(was, name), entered.get(name)):
+        if _shown(now, name) not in (_shown(was, name), cut(entered[name]) if name in entered else None):
             return None
     return changed(now, entered)
 
@@ -163,6 +164,12 @@ def same(table: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> bool
 def _differing(row: Row, texts: Mapping[str, str]) -> dict[str, str]:
     """Those of the texts that are not what the table shows of a row."""
     return {name: text for name, text in texts.items() if text != _shown(row, name)}
+
+
+def _whole(row: Row, name: str, text: str) -> str:
+    """What was entered, with the rest of a text that the table shows cut in place of the mark that stands for it."""
+    held = text_of(row.get(name))
+    return text.replace(_CUT, held[LONGEST:], 1) if len(held) > LONGEST else text
 
 
 def _shown(row: Row, name: str) -> str:
