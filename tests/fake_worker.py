@@ -191,6 +191,7 @@ class Fake:
         base, teacher = (measure(0, len(asked)), measure(len(asked), len(asked))) if asked else (None, None)
         word, advice = verdict(base, teacher)
         return {
+            "model": self.model,
             "base": base and {s: getattr(base, s) for s in base.__slots__},
             "teacher": teacher and {s: getattr(teacher, s) for s in teacher.__slots__},
             "verdict": word,

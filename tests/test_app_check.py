@@ -11,7 +11,7 @@ import pytest
 
 from tests.desks import FAKE
 from tests.waiting import until
-from workbench.app import check, intake, receipts, teaching
+from workbench.app import check, intake, receipts, status, teaching
 from workbench.app.desk import Cursor, Desk
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import verdict
@@ -79,6 +79,18 @@ def test_an_old_verdict_is_said_to_be_old(desk: Desk) -> None:
     assert "changed since" not in check.verdict_html(desk)
     desk.drafts.delete(0)
     assert "changed since" in check.verdict_html(desk)
+
+
+def test_a_verdict_is_that_of_the_model_that_was_asked(working: Desk) -> None:
+    assert check.run_check(working, 50, "contains")["model"] == "pocket"
+    assert "Good to teach" in check.verdict_html(working) and status.steps(working)[1][1:] == ("ready to teach", True)
+    working.worker.call("load", model="other").result(60)
+    until(lambda: working.worker.status.model == "other")
+    assert "Another model was loaded since the last check of <bdi>pocket" in check.verdict_html(working)
+    assert status.steps(working)[1][1:] == ("another model was loaded since", False)
+    working.worker.call("load", model="pocket").result(60)
+    until(lambda: working.worker.status.model == "pocket")
+    assert "Good to teach" in check.verdict_html(working)
 
 
 @pytest.mark.parametrize(("word", "help_"), [("weak", "Which questions|which questions"), ("cannot", "stronger model")])

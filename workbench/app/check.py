@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import code, receipts, teaching
+from workbench.app import code, receipts, status, teaching
 from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
@@ -167,10 +167,12 @@ def verdict_html(desk: Desk) -> str:
         return note(f"Not checked yet. {begin}", "info")
     word = str(found.get("verdict"))
     title = {"ready": "Good to teach.", "weak": "It can be taught, but look first.", "cannot": "Not like this."}
-    if found.get("of") != desk.drafts.fingerprint():
+    since = status.changed_since(desk)
+    if since:
+        of = f" of {shown(str(found['model']), 200)}" if found.get("model") else ""
         return (
-            '<div class="verdict verdict-old"><h2>Check again.</h2><p>The examples or settings have changed since the '
-            f"last check, which said: {shown(str(found.get('advice', '')), 2000)}</p></div>"
+            f'<div class="verdict verdict-old"><h2>Check again.</h2><p>{escape(since.capitalize())} since the last '
+            f"check{of}, which said: {shown(str(found.get('advice', '')), 2000)}</p></div>"
         )
     base = _measure(found.get("base"))
     # What the model can do already is no matter of its examples.
@@ -342,9 +344,9 @@ def build(desk: Desk, shared: Shared) -> None:
             n: how many questions at most.
             scorer: what counts as right: `contains`, `exact`, `choice`, `number` or `json`.
         Returns:
-            base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds (of teaching), costs
-            (the seconds that it is made of) or cost_problem, and rows: each with id, question, answer, base, teacher,
-            base_right, teacher_right.
+            model, base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds (of teaching),
+            costs (the seconds that it is made of) or cost_problem, and rows: each with id, question, answer, base,
+            teacher, base_right, teacher_right.
         """
         return run_check(desk, n, scorer)
 

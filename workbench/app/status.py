@@ -60,6 +60,17 @@ def steps(desk: Desk) -> list[tuple[str, str, bool]]:
     return [_examples(desk), _check(desk), _teach(desk), _compare(desk)]
 
 
+def changed_since(desk: Desk) -> str:
+    """What has changed since the last check, so that it no longer holds; empty if nothing has, or none was made."""
+    found, model = desk.drafts.check, desk.worker.status.model
+    if found is None:
+        return ""
+    if found.get("of") != desk.drafts.fingerprint():
+        return "the examples or settings have changed"
+    # While a model is being loaded there is none; a check of an older version does not say which it asked.
+    return "another model was loaded" if None not in (model, found.get("model")) and found["model"] != model else ""
+
+
 def steps_html(desk: Desk) -> str:
     """The four steps as a list."""
     hidden = "<span class=visually-hidden> (done)</span>"
@@ -101,12 +112,13 @@ def _check(desk: Desk) -> tuple[str, str, bool]:
     found = desk.drafts.check
     if desk.worker.status.state == "checking":
         return "Check", "going on", False
-    if found is not None and found.get("of") == desk.drafts.fingerprint():
+    since = changed_since(desk)
+    if found is not None and not since:
         verdict = str(found.get("verdict"))
         # No tick beside a verdict that says to look first, or not to go on.
         return "Check", VERDICTS.get(verdict, "done"), verdict == "ready"
     if found is not None and desk.drafts.rows:
-        return "Check", "the examples have changed since", False
+        return "Check", f"{since} since", False
     return "Check", "can begin" if desk.drafts.good else "needs examples", False
 
 

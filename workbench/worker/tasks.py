@@ -110,6 +110,7 @@ class Tasks:
         probes = len(evaluation.read_bundled(loaded))
         cost = check_costs(loaded, self._asker.base, taught, made, method, each, probes, self._should_stop)
         return {
+            "model": loaded.name,
             **{role: None if share is None else asdict(share) for role, share in shares.items()},
             "verdict": word,
             "advice": advice,
