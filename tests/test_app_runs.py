@@ -18,7 +18,7 @@ from tests.desks import FAKE
 from tests.fake_run import finished
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
-from workbench.app import runs, shelving, teaching
+from workbench.app import exporting, runs, shelving, teaching
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
@@ -160,7 +160,7 @@ def test_open_rename_and_note(desk: Desk) -> None:
 
 def test_a_path_is_no_run(desk: Desk) -> None:
     for name in ("../runs/one", str(desk.runs / "one"), ".trash/x", None, ""):
-        for function in (shelving.delete, shelving.teach_further, shelving.open_it, shelving.pack_run):
+        for function in (shelving.delete, shelving.teach_further, shelving.open_it, shelving.idle):
             with pytest.raises(InputError):
                 function(desk, name)
     assert names(desk) == ["one", "two"]
@@ -217,18 +217,8 @@ def test_two_runs_are_compared_in_what_differs(desk: Desk) -> None:
     assert "same run" in runs.press_compare(desk, {}, "one", "one")
 
 
-def test_export_makes_a_zip_outside_of_the_runs(desk: Desk) -> None:
-    until(lambda: desk.worker.status.state == "idle")
-    said, file = runs.press_export(desk, "one", "adapter")
-    path = Path(file["value"])
-    assert "ready" in said and Path(os.environ["GRADIO_TEMP_DIR"]) in path.parents
-    assert zipfile.ZipFile(path).namelist() == ["one-adapter/README.md"]
-    assert "no export" in runs.press_export(desk, "one", "../x")[0]
-    assert "No run is chosen" in runs.press_export(desk, None, "adapter")[0]
-
-
 def test_a_run_goes_out_and_comes_in_again(desk: Desk) -> None:
-    path = shelving.pack_run(desk, "one")
+    path = exporting.pack(desk.run("one"))
     said, _, _, *parts = runs.press_import(desk, str(path), {})
     assert "one-2 was imported" in said and desk.drafts.run == "one-2"
     assert (desk.run("one-2").path / "events.jsonl").read_bytes() == (
@@ -383,12 +373,6 @@ def test_a_refused_adapter_is_called_by_its_zip(desk: Desk, tmp_path: Path, monk
     with pytest.raises(InputError) as caught:
         shelving.bring_in(desk, str(a_zip(tmp_path / "mine.zip", files)))
     assert caught.value.problem == "The adapter in mine.zip was made on gpt2."
-
-
-def test_a_run_that_is_too_large_to_be_imported_is_said_to_be(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "MB" not in runs.press_export(desk, "one", "run")[0]
-    monkeypatch.setattr(runs, "UPLOAD", 100)
-    assert "Import takes at most" in runs.press_export(desk, "one", "run")[0]
 
 
 def test_packing_leaves_links_out(tmp_path: Path) -> None:

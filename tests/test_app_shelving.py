@@ -12,7 +12,7 @@ import gradio as gr
 from tests.fake_run import finished
 from tests.test_app_runs import a_zip, desk, harmless  # noqa: F401
 from tests.waiting import until
-from workbench.app import runs, shelving
+from workbench.app import receipts, runs, shelving
 from workbench.app.desk import Cursor, Desk
 from workbench.demonstrations import Demonstration
 
@@ -80,4 +80,19 @@ def test_a_choice_that_a_poll_under_way_has_overwritten_is_shown_again(
     assert runs.poll(desk, cursor)[1]["value"] == "two"
     runs.choose("run", cursor, "one")  # before that answer was there
     assert runs.poll(desk, cursor)[1]["value"] == "one"
+    assert "value" not in runs.poll(desk, cursor)[1]
+
+
+def test_what_was_pressed_is_shown_again_though_a_poll_from_before_is_answered_last(
+    desk: Desk,  # noqa: F811
+) -> None:
+    desk.drafts.choose(run="two")
+    cursor: Cursor = {}
+    number = receipts.begin(cursor, 0)
+    assert runs.poll(desk, cursor)[1]["value"] == "two"
+    assert runs.press(desk, shelving.delete, "{} is gone.", cursor, "two")[3]["value"] == "one"
+    for _ in range(2):
+        number = receipts.begin(cursor, number)
+        assert runs.poll(desk, cursor)[1]["value"] == "one"
+    receipts.begin(cursor, number)
     assert "value" not in runs.poll(desk, cursor)[1]

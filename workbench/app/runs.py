@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app import code, shelving, teaching
+from workbench.app import code, exporting, receipts, shelving, teaching
 from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.app.guard import UPLOAD
 from workbench.app.notes import note
@@ -17,6 +17,9 @@ from workbench.errors import WorkbenchError
 from workbench.runs import shelf
 
 SLOW: dict[str, Any] = {"api_visibility": "private"}
+_AT_ONCE = 0.3
+"""Seconds within which a small zip is ready."""
+
 SMALL: dict[str, Any] = {"size": "md", "elem_classes": "onward"}
 
 
@@ -46,8 +49,7 @@ def build(desk: Desk, shared: Shared) -> None:
             beside = gr.Button("Compare the two", **SMALL)
             drawn = gr.HTML(elem_id="runs-compared", padding=False)
         with gr.Accordion("Export", open=False):
-            kinds = [*shelving.KINDS.items(), ("The whole run (to import elsewhere)", "run")]
-            kind = gr.Radio(kinds, value="adapter", label="As what")
+            kind = gr.Radio(list(exporting.KINDS.items()), value="adapter", label="As what")
             export = gr.Button("Make the zip", **SMALL)
             exported = gr.HTML(elem_id="runs-exported", padding=False)
             packed = gr.File(label="Ready to download", visible=False, interactive=False)
@@ -100,7 +102,10 @@ def build(desk: Desk, shared: Shared) -> None:
     two = [shared.cursor, one, other]
     beside.click(partial(press_compare, desk), two, drawn, **SLOW)
     gr.on([one.change, other.change], partial(follow, desk), two, drawn, **LATEST)
-    export.click(partial(press_export, desk), [run, kind], [exported, packed], **SLOW)
+    export.click(partial(press_export, desk), [shared.cursor, run, kind], [exported, packed], **QUIET)
+    gr.on([run.change, kind.change], partial(turn, desk), exported, exported, **QUIET)
+    shared.on_load(lambda: show_export(desk), [exported, packed])
+    shared.on_tick(partial(poll_export, desk), [exported, packed], tab="runs")
     bring.click(partial(press_import, desk), [file, shared.cursor], [imported, file, shared.cursor, *parts], **SLOW)
     publish(desk)
 
@@ -135,8 +140,14 @@ def press(
         choose("run", cursor, None if made == desk.drafts.run else made)
     except (WorkbenchError, TimeoutError) as error:
         said = note(str(error), "wrong")
+    return [said, cursor, *_shown_anew(desk, cursor)]
+
+
+def _shown_anew(desk: Desk, cursor: Cursor) -> list[Any]:
+    """The list after a press. A poll from before may arrive after it, so the next ones show the list again."""
+    receipts.clicked(cursor)
     cursor["runs.mark"] = None
-    return [said, cursor, *poll(desk, cursor)]
+    return poll(desk, cursor)
 
 
 def _open(desk: Desk, name: str | None) -> str:
@@ -208,19 +219,53 @@ def _drawn_again(desk: Desk, cursor: Cursor, names: list[str]) -> Any:
     return ""
 
 
-def press_export(desk: Desk, run: str | None, kind: str) -> list[Any]:
-    """A zip to be downloaded."""
+def press_export(desk: Desk, cursor: Cursor, run: str | None, kind: str) -> list[Any]:
+    """A zip to be downloaded: returns at once; `poll_export` shows what comes of it."""
     try:
-        made = shelving.pack_run(desk, run) if kind == "run" else shelving.export(desk, run, kind)
-    except (WorkbenchError, TimeoutError) as error:
-        return [note(str(error), "wrong"), gr.update(visible=False)]
-    said = f"{made.name} is ready below."
-    if kind == "run" and (size := made.stat().st_size) > UPLOAD:
+        begun = exporting.start(desk, run, kind)
+    except WorkbenchError as error:
+        return [note(str(error), "wrong"), gr.skip()]
+    receipts.clicked(cursor)  # a poll may say that it is ready before this answer arrives, which says that it is not
+    begun.over.wait(_AT_ONCE)
+    return show_export(desk)
+
+
+def show_export(desk: Desk) -> list[Any]:
+    """How it stands with the zip that was asked for last, and the zip."""
+    last = exporting.latest(desk)
+    hidden = gr.update(value=None, visible=False)
+    if last is None:
+        return ["", hidden]
+    if last.problem is not None:
+        return [note(str(last.problem), "wrong"), hidden]
+    if last.path is None:
+        told = "A large model takes minutes, and you may leave this page meanwhile."
+        return [note(f"The zip of {last.run} is being made. {told}", "info"), hidden]
+    said = f"{last.path.name} is ready below."
+    if last.kind == "run" and (size := last.path.stat().st_size) > UPLOAD:
         said += (
             f"\nIt has {size / 2**20:.1f} MB, and Import takes at most {UPLOAD >> 20}: to bring it into another "
             "workbench, unzip it in its folder of runs."
         )
-    return [note(said), gr.update(value=str(made), visible=True)]
+    return [note(said), gr.update(value=str(last.path), visible=True)]
+
+
+def poll_export(desk: Desk, cursor: Cursor) -> list[Any]:
+    """The same, whenever it has changed."""
+    last = exporting.latest(desk)
+    now = None if last is None else (id(last), last.over.is_set())
+    if cursor.get("runs.export") == now:
+        return [gr.skip()] * 2
+    cursor["runs.export"] = now
+    return show_export(desk)
+
+
+def turn(desk: Desk, said: str) -> Any:
+    """Something else is chosen: why the zip before could not be made is said no longer."""
+    if not _failed(said):
+        return gr.skip()
+    exporting.forget(desk)
+    return ""
 
 
 def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
@@ -232,8 +277,7 @@ def press_import(desk: Desk, file: str | None, cursor: Cursor) -> list[Any]:
         said, left = note(f"{made} was imported; it is the run of Teach and Compare now."), None
     except (WorkbenchError, TimeoutError) as error:
         said, left = note(str(error), "wrong"), gr.skip()
-    cursor["runs.mark"] = None
-    return [said, left, cursor, *poll(desk, cursor)]
+    return [said, left, cursor, *_shown_anew(desk, cursor)]
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:

@@ -1,16 +1,13 @@
-"""What the page Runs does: list, open, rename, note, duplicate, delete, export, import. No Gradio here."""
+"""What the page Runs does: list, open, rename, note, duplicate, delete, import. No Gradio here."""
 
 from __future__ import annotations
 
-import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from workbench.app import cache
 from workbench.app.desk import Desk
 from workbench.app.teaching import default_of, events_of, run_names
 from workbench.errors import InputError, WorkbenchError
@@ -25,8 +22,7 @@ from workbench.views.words import is_finished, is_taught, step_of, steps_of
 SHOWN = 40
 """Runs in the table, the newest; every run is in the list to choose from."""
 
-KINDS = {"Adapter (PEFT)": "adapter", "Merged model": "merged", "Script for TRL": "trl"}
-EXPORT_SECONDS = 600.0
+IMPORT_SECONDS = 600.0
 
 
 def state_of(desk: Desk, run: Run, events: Sequence[Event]) -> str:
@@ -173,7 +169,7 @@ def named(desk: Desk, name: str | None) -> Run:
 
 def rename(desk: Desk, name: str | None, new: str) -> str:
     """Call a run otherwise; returns its name."""
-    made = shelf.rename(_idle(desk, name), new)
+    made = shelf.rename(idle(desk, name), new)
     chosen = desk.drafts.choices
     renamed = {key: made.name for key in ("run", "on") if getattr(chosen, key) == name}
     desk.drafts.choose(**renamed)
@@ -219,7 +215,7 @@ def teach_further(desk: Desk, name: str | None) -> None:
 
 def delete(desk: Desk, name: str | None) -> str:
     """Put a run into the bin; returns its name. The newest of the others is in view then."""
-    run = _idle(desk, name)
+    run = idle(desk, name)
     shelf.put_away(run)
     left = {"run": next(iter(run_names(desk)), None), "on": None}
     chosen = desk.drafts.choices
@@ -237,7 +233,8 @@ def undelete(desk: Desk) -> str:
     return name
 
 
-def _idle(desk: Desk, name: str | None) -> Run:
+def idle(desk: Desk, name: str | None) -> Run:
+    """The run that was chosen in the list, which nothing goes on with. Raises InputError if something does."""
     run = named(desk, name)
     status = desk.worker.status
     if status.run == run.name and status.state != "idle":
@@ -285,31 +282,6 @@ def _flat(config: dict[str, Any], events: Sequence[Event]) -> dict[str, str]:
     return made
 
 
-def export(desk: Desk, name: str | None, kind: str) -> Path:
-    """A zip of a run's result, in a folder of its own in the cache."""
-    run = _idle(desk, name)
-    if kind not in KINDS.values():
-        raise InputError(f"There is no export {kind!r}.", f"Choose one of {', '.join(KINDS.values())}.")
-    place = cache.fresh("export-")
-    folder = place / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', run.name)}-{kind}"
-    try:
-        call = desk.worker.call("export", run=run.name, kind=kind, destination=str(folder))
-        call.result(EXPORT_SECONDS)
-        return zips.pack(folder, place / f"{folder.name}.zip")
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def pack_run(desk: Desk, name: str | None) -> Path:
-    """A zip of a whole run's folder, to be imported elsewhere."""
-    run = _idle(desk, name)
-    place = cache.fresh("export-")
-    return zips.pack(run.path, place / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', run.name)}.zip")
-
-
 def bring_in(desk: Desk, file: str | None) -> str:
     """Import a zip of a run, or of a PEFT adapter for the model in memory; returns the run's name."""
     if not file:
@@ -320,7 +292,7 @@ def bring_in(desk: Desk, file: str | None) -> str:
         if zips.unpack(Path(file), folder) == "run":
             return zips.import_run(Path(file), desk.runs, name).name
         try:
-            made = desk.worker.call("import_adapter", folder=str(folder), name=name).result(EXPORT_SECONDS)
+            made = desk.worker.call("import_adapter", folder=str(folder), name=name).result(IMPORT_SECONDS)
         except WorkbenchError as error:
             # The folder is this server's own affair, and gone as soon as this is read.
             raise type(error)(error.problem.replace(str(folder), Path(file).name), error.advice) from error
