@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import workbench.runs.checkpoints as checkpoints
 import workbench.runs.folder as folder
@@ -19,7 +20,7 @@ from workbench.events import Evaluated, Measure, RunEnded, Saved, Step
 from workbench.models import load
 from workbench.runs import Run, free_name, list_runs, open_run
 from workbench.runs.log import EventLog, EventWriter
-from workbench.runs.session import Request, Session, begin
+from workbench.runs.session import Request, Session, begin, student_at
 from workbench.settings import OptimSettings, RolloutSettings, Settings
 
 SETTINGS = Settings(optim=OptimSettings(steps=4, batch=4), rollout=RolloutSettings(max_new_tokens=6))
@@ -115,6 +116,44 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stays(
     assert isinstance(events[-1], Evaluated) and not run.is_busy
     list(Session(run).teach())
     assert isinstance(run.log.read()[-1], RunEnded)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("I/O error: No space left on device (os error 28)", "The disk is full"),
+        ("I/O error: No such file or directory (os error 2)", "could not be written: .*No such file.*Check the disk"),
+        ("Some tensors share memory", "could not be written: .*share memory"),
+    ],
+)
+def test_what_safetensors_says_of_a_disk_is_passed_on(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise SafetensorError(f"Error while serializing: {text}")
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    with pytest.raises(RunError, match=f"(?s){says}"), folder.clear_disk_errors(tmp_path):
+        checkpoints.save(tmp_path, 5, {"a": torch.zeros(2)}, events=9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_looks_at_a_run_leaves_what_another_process_is_saving(
+    tiny_folder: Path, rows: list[Demonstration], tmp_path: Path
+) -> None:
+    run = make(tmp_path, tiny_folder, rows)
+    teaching = Session(run).teach()
+    while not isinstance(next(teaching), Saved):
+        pass
+    saving = run.checkpoints / f".tmp-step-000004-{os.getpid()}"
+    saving.mkdir()
+    student_at(run)
+    with pytest.raises(RunError, match="being taught by another process"):
+        next(Session(run).teach())
+    assert saving.is_dir()
+    teaching.close()
+    list(Session(run).teach())
+    assert not saving.exists(), "it is left over, and the run's lock was free"
 
 
 @pytest.mark.skipif(

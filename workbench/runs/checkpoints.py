@@ -11,9 +11,11 @@ is found by its manifest and passed over for the one before it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +78,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], events: int, settl
         _sync(folder)
     except SafetensorError as error:
         shutil.rmtree(making, ignore_errors=True)
-        raise OSError(getattr(error, "errno", None) or 28, str(error)) from error
+        raise OSError(_errno_of(error), str(error)) from error
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
@@ -118,8 +120,19 @@ def load(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(path, int(state["step"]), int(state["events"]), bool(state["settled"]))
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while saving left. Only for whoever holds the run's lock.
+
+    Without it the folder that goes may be the one that another process is just saving to.
+    """
+    for old in folder.glob(".tmp-*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def latest(folder: Path, promised: bool) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, with a note for each damaged one that was passed over.
+
+    Nothing is changed: the run may be taught by another process meanwhile.
 
     Args:
         promised: whether the log says that a checkpoint was saved; then finding none is an error, never a silent
@@ -129,8 +142,6 @@ def latest(folder: Path, promised: bool) -> tuple[Checkpoint | None, list[str]]:
         RunError: checkpoints were saved, and none of them is whole.
     """
     notes: list[str] = []
-    for old in folder.glob(".tmp-*"):
-        shutil.rmtree(old, ignore_errors=True)
     for step in reversed(all_steps(folder)):
         wrong = damage(folder / f"step-{step:06d}")
         if wrong is None:
@@ -143,6 +154,12 @@ def latest(folder: Path, promised: bool) -> tuple[Checkpoint | None, list[str]]:
             "demonstrations.jsonl of this run.",
         )
     return None, notes
+
+
+def _errno_of(error: SafetensorError) -> int:
+    """What the operating system said, which safetensors gives in its text only: `... (os error 28)`."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said[1]) if said else errno.EIO
 
 
 def _sha256(path: Path) -> str:

@@ -217,6 +217,7 @@ class Session:
             RunError: another process teaches this run; the disk is full or unwritable.
         """
         with self.run.locked():
+            checkpoints.clear_leftovers(self.run.checkpoints)
             with clear_disk_errors(self.run.path):
                 writer = EventWriter(self.run.log, self._events)
             try:
