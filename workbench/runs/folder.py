@@ -169,8 +169,8 @@ class Run:
         step = max((e.step for e in events if isinstance(e, Step | Saved)), default=0)
         state = "finished" if RunEnded in last else "running" if self.is_busy else "stopped"
         skill = evaluated.skill if isinstance(evaluated, Evaluated) else None
-        if skill is None and isinstance(checked, Checked):
-            skill = checked.base
+        if skill is None and isinstance(checked, Checked) and not step:
+            skill = checked.base  # which is what the student is until it has taken a step
         retention = evaluated.retention if isinstance(evaluated, Evaluated) else None
         return {
             "run": self.name,

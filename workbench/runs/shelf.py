@@ -5,6 +5,7 @@ No torch. A run that is being taught is left alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -98,7 +99,8 @@ def saved_steps(run: Run) -> list[int]:
 def go_back(run: Run, step: int, name: str | None = None) -> Run:
     """A new run that ends at a checkpoint of this one. The run itself stays as it is.
 
-    The new run has the same rows, and the log and the state up to that step; `resume` makes its adapter and ends it.
+    The new run has the same rows, and the log and the state up to that step; `resume` makes its adapter and ends it,
+    and measures it first where this run was not measured at that step.
 
     Args:
         name: of the new run; by default `NAME-step-50`.
@@ -128,7 +130,9 @@ def go_back(run: Run, step: int, name: str | None = None) -> Run:
             if run.before is not None:
                 shutil.copytree(run.before, making / "before")
             _write_config(run, step, making)
-            _write_log(run, name, step, events, making)
+            written, measured = _write_log(run, name, step, events, making)
+            if not measured:
+                _leave_to_measure(making / "checkpoints" / source.name, written)
             os.rename(making, target)
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
@@ -146,7 +150,14 @@ def _write_config(run: Run, step: int, folder: Path) -> None:
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _write_log(run: Run, name: str, step: int, events: int, folder: Path) -> None:
+def _write_log(run: Run, name: str, step: int, events: int, folder: Path) -> tuple[int, bool]:
+    """Write a run's first events as those of a run that ends at this step.
+
+    Returns:
+        How many were written, and whether the measurement at that step is among them. Without it the checkpoint is not
+        noted: so stands a run that was stopped while it was measured.
+    """
+    written, measured = 0, False
     with (folder / "events.jsonl").open("w", encoding="utf-8") as file:
         for values in run.log.dictionaries():
             if values["seq"] > events:
@@ -155,7 +166,33 @@ def _write_log(run: Run, name: str, step: int, events: int, folder: Path) -> Non
                 values |= {"run": name, "steps": step}
             elif values["event"] == "step":
                 values["steps"] = step
+            elif values["event"] == "evaluated":
+                measured |= values["step"] == step
+            elif values["event"] == "saved" and values["step"] == step and not measured:
+                break
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            written = values["seq"]
+    return written, measured
+
+
+def _leave_to_measure(checkpoint: Path, events: int) -> None:
+    """Write into a checkpoint, and into its manifest, that what is due after its step has not been done.
+
+    Raises:
+        RunError: its files cannot be read, or the state is not as it was saved.
+    """
+    state, manifest = checkpoint / "state.json", checkpoint / "manifest.json"
+    try:
+        known, old = json.loads(manifest.read_text(encoding="utf-8")), state.read_bytes()
+        wrong = "" if known["state.json"]["sha256"] == hashlib.sha256(old).hexdigest() else "it was changed"
+        new = json.dumps({**json.loads(old), "events": events, "settled": False}).encode("utf-8")
+        known["state.json"] = {"bytes": len(new), "sha256": hashlib.sha256(new).hexdigest()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        wrong = str(error)
+    if wrong:
+        raise RunError(f"The checkpoint {checkpoint.name} cannot be read: {wrong}.", "Choose another one.")
+    state.write_bytes(new)
+    manifest.write_text(json.dumps(known, indent=2), encoding="utf-8")
 
 
 def _leave_alone_if_busy(run: Run, done: str) -> None:
