@@ -230,6 +230,19 @@ def test_the_log_numbers_events_and_writes_none_twice(tmp_path: Path) -> None:
     assert log.read(after=3) == [step(4), Evaluated(4, Measure(0.5, 10, 0.2, 0.8), None, 1.0)]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("torn", [b"", b'{"seq": 3, "ev', b'{"seq": 3, "event": "saved", "step": 3}\r'])
+def test_only_a_line_without_an_end_is_cut_off(tmp_path: Path, end: bytes, torn: bytes) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    whole = b"".join(b'{"seq": %d, "event": "saved", "step": %d}' % (n, n) + end for n in (1, 2))
+    log.path.write_bytes(whole + torn)
+    assert log.recover() == 2 and log.path.read_bytes() == whole
+    writer = EventWriter(log, 2)
+    writer.write(Saved(3))
+    writer.close()
+    assert log.read() == [Saved(1), Saved(2), Saved(3)]
+
+
 def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps({"seq": 1, "event": "saved", "step": 1}) + "\nnonsense\n")

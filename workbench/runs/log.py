@@ -44,16 +44,19 @@ class EventLog:
                 yield values
 
     def _lines(self) -> list[bytes]:
+        return self._whole().splitlines()
+
+    def _whole(self) -> bytes:
+        """Up to the last line break. It may be of two bytes, where a log was copied by way of another system."""
         content = self.path.read_bytes()
-        return content[: content.rfind(b"\n") + 1].splitlines()
+        return content[: content.rfind(b"\n") + 1]
 
     def recover(self) -> int:
         """Cut off a half-written last line, and return the last `seq` (0: the log is empty)."""
         if not self.path.exists():
             return 0
-        size = self.path.stat().st_size
-        whole = sum(len(line) + 1 for line in self._lines())
-        if whole < size:
+        whole = len(self._whole())
+        if whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
         last = 0
         for values in self.dictionaries():
