@@ -38,14 +38,18 @@ _MODEL = re.compile(r"pocket|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def pack(folder: Path, destination: Path) -> Path:
-    """A zip of a folder's files, under the folder's name. Links are left out."""
+    """A zip of a folder's files, under the folder's name.
+
+    Left out are links, a run's lock, and what is hidden: a process that was killed while it saved leaves such a folder.
+    """
     with (
         clear_disk_errors(destination),
         zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
     ):
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                made.write(path, str(PurePosixPath(folder.name) / path.relative_to(folder).as_posix()))
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and not path.is_symlink() and not _is_hidden(name) and name != "lock":
+                made.write(path, str(PurePosixPath(folder.name) / name))
     return destination
 
 
@@ -107,12 +111,13 @@ def _members(packed: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], str]:
         if stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(f"The zip holds a link: {name[:200]!r}.", "Zip the files themselves.")
     infos = [info for info in infos if not _PASSED_OVER.fullmatch(info.filename)]
-    if sum(info.file_size for info in infos) > MOST_BYTES:
-        raise InputError("The zip would unpack to more than 1 GB.", "Leave checkpoints out that you do not need.")
     roots = {info.filename.split("/")[0] + "/" for info in infos if "/" in info.filename}
     flat = any(info.filename in ("config.json", "adapter_config.json") for info in infos)
     root = "" if flat or len(roots) != 1 else roots.pop()
     named = {info.filename.removeprefix(root): info for info in infos}
+    named = {name: info for name, info in named.items() if not _is_hidden(name)}
+    if sum(info.file_size for info in named.values()) > MOST_BYTES:
+        raise InputError("The zip would unpack to more than 1 GB.", "Leave checkpoints out that you do not need.")
     kind = "run" if "config.json" in named else "adapter" if "adapter_config.json" in named else ""
     if not kind:
         raise InputError(
@@ -136,6 +141,11 @@ def _members(packed: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], str]:
     if strange is not None:
         raise InputError(f"The zip holds what no {kind} has: {strange[:200]!r}.", "Leave it out and zip again.")
     return named, kind
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file, or a folder that it is in, has a name that begins with a dot. `name` is within the run."""
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _extract(packed: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], folder: Path) -> None:
