@@ -284,7 +284,7 @@ def test_links_bombs_and_crowds_stay_out(desk: Desk, tmp_path: Path, monkeypatch
     monkeypatch.setattr(zips, "MOST_BYTES", 3000)
     with pytest.raises(InputError, match="1 GB"):
         shelving.bring_in(desk, str(a_zip(tmp_path / "big.zip", {**run_files(desk), "events.jsonl": "x" * 3000})))
-    assert names(desk) == ["one", "two"] and not [p for p in desk.runs.iterdir() if p.name.startswith(".making")]
+    assert names(desk) == ["one", "two"] and not [p for p in desk.runs.iterdir() if p.name.startswith(".unfinished")]
 
 
 def test_a_zip_that_lies_about_its_size_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.fake_run import finished
 from workbench.demonstrations import Demonstration
-from workbench.errors import InputError
+from workbench.errors import InputError, RunError
+from workbench.models import load
 from workbench.runs import Run, zips
+from workbench.runs.folder import unfinished
+from workbench.runs.session import Request, Session, begin
+from workbench.settings import OptimSettings, RolloutSettings, Settings
 
 
 @pytest.fixture
@@ -73,3 +81,61 @@ def test_a_dot_opens_no_way_out(run: Run, tmp_path: Path, name: str, says: str) 
         zips.import_run(packed, tmp_path / "runs", "again")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.zip", "runs"]
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["run"]
+
+
+def test_who_teaches_a_run_clears_it(tiny_folder: Path, rows: list[Demonstration], tmp_path: Path) -> None:
+    settings = Settings(optim=OptimSettings(steps=1, batch=4), rollout=RolloutSettings(max_new_tokens=4))
+    run = begin(Request("run", "sdft", settings, rows[:8], []), load(str(tiny_folder)), tmp_path)
+    left = [run.path / ".tmp-adapter-7", run.checkpoints / ".tmp-step-000001-7", run.checkpoints / ".tmp-old-000001-7"]
+    for folder in left:
+        folder.mkdir()
+    list(Session(run).teach())
+    assert not [folder for folder in left if folder.exists()]
+    assert run.adapter.is_dir() and run.summary()["state"] == "finished"
+
+
+def test_a_run_that_nobody_makes_any_more_goes_when_the_next_is_made(tmp_path: Path, rows: list[Demonstration]) -> None:
+    runs = tmp_path / "runs"
+    with pytest.raises(RunError, match="could not be written"), unfinished(runs, "one"):
+        raise OSError("The cable was pulled.")
+    assert list(runs.iterdir()) == [], "who fails clears up"
+    killed = runs / ".unfinished-killed-7-00000000"
+    killed.mkdir()
+    with unfinished(runs, "one") as one:
+        assert not killed.exists()
+        one.mkdir()
+        killed.mkdir()
+        with unfinished(runs, "two") as two:
+            two.mkdir()
+            assert one.is_dir() and killed.is_dir(), "they may be somebody's"
+        finished(runs, "three", rows)
+        assert one.is_dir() and not two.exists()
+        os.rename(one, runs / "one")
+    finished(runs, "four", rows)
+    assert sorted(p.name for p in runs.iterdir()) == ["four", "one", "three"]
+
+
+def test_one_that_began_while_another_was_made_is_left_alone_after_it(tmp_path: Path) -> None:
+    with ExitStack() as open_still:
+        with unfinished(tmp_path, "first"):
+            second = open_still.enter_context(unfinished(tmp_path, "second"))
+            second.mkdir()
+        with unfinished(tmp_path, "third"):
+            assert second.is_dir()
+    assert not second.exists()
+
+
+def test_another_process_that_makes_a_run_is_seen(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from workbench.runs.folder import unfinished\n"
+        "with unfinished(Path(sys.argv[1]), 'theirs') as path: path.mkdir(); print(path, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        theirs = Path(process.stdout.readline().strip())
+        with unfinished(tmp_path, "mine"):
+            assert theirs.is_dir()
+        process.kill()
+    assert theirs.is_dir()
+    with unfinished(tmp_path, "mine"):
+        assert not theirs.exists()

@@ -121,9 +121,9 @@ def load(folder: Path, step: int) -> Checkpoint:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed while saving left. Only for whoever holds the run's lock.
+    """Remove from a folder what a process that was killed while saving to it left. Only under the run's lock.
 
-    Without it the folder that goes may be the one that another process is just saving to.
+    Without that, the folder that goes may be one that another process is just saving to.
     """
     for old in folder.glob(".tmp-*"):
         shutil.rmtree(old, ignore_errors=True)

@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -217,24 +217,43 @@ def create(
         RunError: the folder cannot be written.
     """
     path = free_path(runs, name)
-    making = runs / f".making-{name}-{os.getpid()}"
-    with clear_disk_errors(runs):
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(parents=True)
-        try:
-            text = json.dumps({"format": FORMAT, **config}, indent=2, ensure_ascii=False)
-            (making / "config.json").write_text(text + "\n", encoding="utf-8")
-            lines = [{**row.to_dict(), "split": split} for split in SPLITS for row in rows.get(split, ())]
-            _write_lines(making / "demonstrations.jsonl", lines)
-            _write_lines(making / "probes.jsonl", [probe.to_dict() for probe in probes])
-            if before is not None:
-                shutil.copytree(before, making / "before")
-            (making / "checkpoints").mkdir()
-            os.rename(making, path)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
+    with unfinished(runs, name) as making:
+        making.mkdir()
+        text = json.dumps({"format": FORMAT, **config}, indent=2, ensure_ascii=False)
+        (making / "config.json").write_text(text + "\n", encoding="utf-8")
+        lines = [{**row.to_dict(), "split": split} for split in SPLITS for row in rows.get(split, ())]
+        _write_lines(making / "demonstrations.jsonl", lines)
+        _write_lines(making / "probes.jsonl", [probe.to_dict() for probe in probes])
+        if before is not None:
+            shutil.copytree(before, making / "before")
+        (making / "checkpoints").mkdir()
+        os.rename(making, path)
     return Run(path)
+
+
+@contextmanager
+def unfinished(runs: Path, name: str) -> Iterator[Path]:
+    """A free, hidden path beside the runs to make one at and to rename when it is whole; else what is there goes.
+
+    Whoever makes a run holds a lock of the folder that others may hold too. Who can have it alone knows that nobody
+    makes one now, so that what is found unfinished is of processes that were killed, and removes it.
+
+    Raises:
+        RunError: the disk is full, or cannot be written.
+    """
+    making = runs / f".unfinished-{name}-{os.getpid()}-{os.urandom(4).hex()}"
+    with clear_disk_errors(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        handle = os.open(runs, os.O_RDONLY)
+        try:
+            if take(handle):
+                for old in runs.glob(".unfinished-*"):
+                    shutil.rmtree(old, ignore_errors=True)
+            _share(handle)
+            yield making
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+            os.close(handle)
 
 
 def open_run(name_or_path: str, runs: Path) -> Run:
@@ -277,7 +296,7 @@ def free_name(runs: Path, stem: str) -> str:
     return name
 
 
-def take(handle: IO[str], shared: bool = False) -> bool:
+def take(handle: IO[str] | int, shared: bool = False) -> bool:
     """Take the advisory lock of an open file, if it is free.
 
     Args:
@@ -290,6 +309,15 @@ def take(handle: IO[str], shared: bool = False) -> bool:
     except OSError:
         return False
     return True
+
+
+def _share(handle: int) -> None:
+    """Hold the lock together with others, once nobody has it alone."""
+    import fcntl
+
+    # A disk without locks has none that anybody could have alone, either.
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_SH)
 
 
 def _take_patiently(handle: IO[str]) -> bool:

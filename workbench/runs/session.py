@@ -217,7 +217,8 @@ class Session:
             RunError: another process teaches this run; the disk is full or unwritable.
         """
         with self.run.locked():
-            checkpoints.clear_leftovers(self.run.checkpoints)
+            for folder in (self.run.path, self.run.checkpoints):
+                checkpoints.clear_leftovers(folder)
             with clear_disk_errors(self.run.path):
                 writer = EventWriter(self.run.log, self._events)
             try:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from workbench.errors import InputError, RunError
-from workbench.runs.folder import Run, check_name, clear_disk_errors, free_name
+from workbench.runs.folder import Run, check_name, clear_disk_errors, free_name, unfinished
 
 NOTE = 4000
 """Longest note, in characters."""
@@ -116,27 +116,21 @@ def go_back(run: Run, step: int, name: str | None = None) -> Run:
     target = run.path.with_name(name)
     if target.exists():
         raise InputError(f"There is a run {name} already.", "Choose another name.")
-    making = run.path.with_name(f".making-{name}-{os.getpid()}")
     try:
         events = int(json.loads((source / "state.json").read_text(encoding="utf-8"))["events"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"The checkpoint {source} cannot be read: {error}.", "Choose another one.") from error
-    with clear_disk_errors(making):
-        shutil.rmtree(making, ignore_errors=True)
-        try:
-            shutil.copytree(source, making / "checkpoints" / source.name)
-            for file in ("demonstrations.jsonl", "probes.jsonl"):
-                shutil.copy2(run.path / file, making / file)
-            if run.before is not None:
-                shutil.copytree(run.before, making / "before")
-            _write_config(run, step, making)
-            written, measured = _write_log(run, name, step, events, making)
-            if not measured:
-                _leave_to_measure(making / "checkpoints" / source.name, written)
-            os.rename(making, target)
-        except BaseException:
-            shutil.rmtree(making, ignore_errors=True)
-            raise
+    with unfinished(run.path.parent, name) as making:
+        shutil.copytree(source, making / "checkpoints" / source.name)
+        for file in ("demonstrations.jsonl", "probes.jsonl"):
+            shutil.copy2(run.path / file, making / file)
+        if run.before is not None:
+            shutil.copytree(run.before, making / "before")
+        _write_config(run, step, making)
+        written, measured = _write_log(run, name, step, events, making)
+        if not measured:
+            _leave_to_measure(making / "checkpoints" / source.name, written)
+        os.rename(making, target)
     return Run(target)
 
 

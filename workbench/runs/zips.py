@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbench.errors import InputError, WorkbenchError
-from workbench.runs.folder import SPLITS, Run, clear_disk_errors, free_name
+from workbench.runs.folder import SPLITS, Run, clear_disk_errors, free_name, unfinished
 from workbench.settings import Settings
 
 MOST_FILES = 2000
@@ -88,13 +88,11 @@ def import_run(file: Path, runs: Path, name: str) -> Run:
     Raises:
         InputError: something in the zip is wrong; nothing is left behind.
     """
-    making = runs / f".making-import-{os.getpid()}-{os.urandom(4).hex()}"
-    if unpack(file, making) != "run":
-        shutil.rmtree(making, ignore_errors=True)
-        raise InputError("This zip holds an adapter, not a run.", "Import it as an adapter.")
-    (making / "checkpoints").mkdir(exist_ok=True)
-    target = runs / free_name(runs, name)
-    with clear_disk_errors(runs):
+    with unfinished(runs, "import") as making:
+        if unpack(file, making) != "run":
+            raise InputError("This zip holds an adapter, not a run.", "Import it as an adapter.")
+        (making / "checkpoints").mkdir(exist_ok=True)
+        target = runs / free_name(runs, name)
         os.rename(making, target)
     return Run(target)
 
