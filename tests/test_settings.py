@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench.errors import InputError
-from workbench.settings import GROUPS
+from workbench.settings import GROUPS, Settings
 
 NUMBERS = [(kind, f.name) for kind in GROUPS.values() for f in fields(kind) if isinstance(f.default, float)]
 
@@ -21,6 +25,44 @@ NUMBERS = [(kind, f.name) for kind in GROUPS.values() for f in fields(kind) if i
 def test_a_setting_is_a_finite_number(kind: type, name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is {value}; it must be a finite number, "):
         kind(**{name: value})
+
+
+FIELDS = [(kind, f) for kind in GROUPS.values() for f in fields(kind)]
+
+
+@given(st.sampled_from(FIELDS), st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([1]))
+def test_a_setting_is_of_its_kind_or_refused_by_name(field: tuple[type, Field[Any]], value: Any) -> None:
+    kind, one = field
+    try:
+        kind(**{one.name: value})
+    except InputError as refused:
+        assert str(refused).startswith(f"--{one.name.replace('_', '-')} is {value!r}; it must be ")
+    else:
+        assert type(value) is type(one.default) or (type(value), type(one.default)) == (int, float)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "allowed"),
+    [
+        ("optim", "steps", 2.5, "a whole number"),
+        ("optim", "steps", 3.0, "a whole number"),
+        ("optim", "steps", True, "a whole number"),
+        ("optim", "seed", math.inf, "a whole number"),
+        ("optim", "lr", "1e-3", "a number"),
+        ("optim", "lr", True, "a number"),
+        ("optim", "weight_decay", None, "a number"),
+        ("divergence", "tail", 1, "true or false"),
+        ("lora", "targets", ["q_proj"], "text"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(group: str, name: str, value: Any, allowed: str) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(InputError, match=re.escape(f"--{flag} is {value!r}; it must be {allowed}.")):
+        Settings.from_dict({group: {name: value}})
+
+
+def test_a_whole_number_does_where_any_number_does() -> None:
+    assert Settings.from_dict({"optim": {"lr": 1, "weight_decay": 0}}).optim.lr == 1
 
 
 CHOSEN = [(kind, f.name, f.metadata["choices"]) for kind in GROUPS.values() for f in fields(kind)]
@@ -52,7 +94,7 @@ def test_what_is_wrong_with_a_file_is_said_without_torch(arguments: list[str], s
 
 
 def test_the_bundled_model_goes_on_under_its_original_self() -> None:
-    from workbench.settings import GOING_ON, POCKET_DEFAULTS, Settings, own_defaults
+    from workbench.settings import GOING_ON, POCKET_DEFAULTS, own_defaults
 
     assert own_defaults(False, True) == {}
     assert own_defaults(True) == POCKET_DEFAULTS

@@ -28,17 +28,37 @@ def _require(holds: bool, name: str, got: object, allowed: str) -> None:
         # Infinity is "0 or more" and "above 0", and no setting can be carried out with it.
         holds, allowed = False, f"a finite number, {allowed}"
     if not holds:
-        flag = "--" + name.replace("_", "-")
-        raise InputError(f"{flag} is {got!r}; it must be {allowed}.", "What it does is in docs/settings.md.")
+        raise _refusal(name, got, allowed)
 
 
-def _require_known(group: Any) -> None:
-    """Refuse a value that is not among its field's choices."""
+def _refusal(name: str, got: object, allowed: str) -> InputError:
+    flag = "--" + name.replace("_", "-")
+    return InputError(f"{flag} is {got!r}; it must be {allowed}.", "What it does is in docs/settings.md.")
+
+
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((float, int), "a number"),
+    str: ((str,), "text"),
+}
+
+
+def _require_kinds(group: Any) -> None:
+    """Refuse a value that is not among its field's choices, or not of the kind of its default.
+
+    A fraction would pass for "1 or more", and be carried out as some whole number or another.
+    """
     for one in fields(group):
-        choices = one.metadata["choices"]
+        got, choices = getattr(group, one.name), one.metadata["choices"]
+        kinds, allowed = _KINDS[type(one.default)]
         if choices:
-            got = getattr(group, one.name)
-            _require(got in choices, one.name, got, f"{', '.join(choices[:-1])} or {choices[-1]}")
+            right, allowed = got in choices, f"{', '.join(choices[:-1])} or {choices[-1]}"
+        else:
+            # To Python true and false are whole numbers.
+            right = isinstance(got, kinds) and isinstance(got, bool) == (bool in kinds)
+        if not right:
+            raise _refusal(one.name, got, allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ class LoraSettings:
     targets: str = _setting("all-linear", "Layers that get an adapter: all-linear, or names with commas.")
 
     def __post_init__(self) -> None:
+        _require_kinds(self)
         _require(1 <= self.rank <= 256, "rank", self.rank, "between 1 and 256")
         _require(self.alpha >= 1, "alpha", self.alpha, "1 or more")
         _require(bool(self.targets.strip()), "targets", self.targets, "all-linear or layer names")
@@ -69,7 +90,7 @@ class OptimSettings:
     seed: int = _setting(0, "Fixes the adapter's start, the batches, the split and the sampling.")
 
     def __post_init__(self) -> None:
-        _require_known(self)
+        _require_kinds(self)
         _require(self.steps >= 1, "steps", self.steps, "1 or more")
         _require(self.batch >= 1, "batch", self.batch, "1 or more")
         _require(0 < self.lr <= 1, "lr", self.lr, "above 0 and at most 1")
@@ -90,6 +111,7 @@ class RolloutSettings:
     top_k: int = _setting(0, "Sample from this many likeliest tokens (0: all).")
 
     def __post_init__(self) -> None:
+        _require_kinds(self)
         _require(self.rollouts >= 1, "rollouts", self.rollouts, "1 or more")
         _require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         _require(self.temperature > 0, "temperature", self.temperature, "above 0")
@@ -114,7 +136,7 @@ class DivergenceSettings:
     anchor: float = _setting(0.0, "Weight of KL(base || student) on the same answers (0: none).")
 
     def __post_init__(self) -> None:
-        _require_known(self)
+        _require_kinds(self)
         _require(0 < self.beta < 1, "beta", self.beta, "between 0 and 1")
         _require(self.support_size >= 0, "support_size", self.support_size, "0 or more")
         _require(self.clip >= 0, "clip", self.clip, "0 or more")
@@ -136,7 +158,7 @@ class TeacherSettings:
     template: str = _setting("", "The teacher's wording with {prompt} and {demonstration} (empty: the paper's).")
 
     def __post_init__(self) -> None:
-        _require_known(self)
+        _require_kinds(self)
         _require(0 < self.ema_rate <= 1, "ema_rate", self.ema_rate, "above 0 and at most 1")
 
 
@@ -147,6 +169,7 @@ class KeepSettings:
     keep_share: float = _setting(0.2, "Share of each batch that is keep rows, where there are any.")
 
     def __post_init__(self) -> None:
+        _require_kinds(self)
         _require(0 <= self.keep_share < 1, "keep_share", self.keep_share, "at least 0 and below 1")
 
 
