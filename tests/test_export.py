@@ -116,6 +116,22 @@ def test_the_card_of_the_bundled_model_can_be_run_as_it_stands(run: Run) -> None
     assert "base_model:" not in card
 
 
+def test_an_adapter_from_elsewhere_is_not_said_to_have_been_taught_here(run: Run, tmp_path: Path) -> None:
+    own = model_card(run, "adapter")
+    assert "by self-distillation fine-tuning (SDFT) of" in own and "from 8 demonstrations" in own
+    assert "tags: [self-distillation, sdft-workbench]" in own and "arXiv" in own and '"steps": 3' in own
+    (run.path / "config.json").write_text(json.dumps({**run.config, "method": "imported", "source": "theirs"}))
+    for name in ("demonstrations.jsonl", "events.jsonl"):
+        (run.path / name).write_text("")
+    card = (export_run(run, "adapter", tmp_path / "adapter") / "README.md").read_text()
+    assert "that was imported into SDFT Workbench from `theirs` on" in card and "Nothing: it came as it is." in card
+    assert "How and from what it was taught is not known" in card and '"rank": 16' in card
+    assert not [word for word in ("SFT)", "demonstrations", "distillation", "arXiv", '"steps"') if word in card]
+    with pytest.raises(InputError, match="imported as an adapter.*no script can repeat it.\nExport it as an adapter"):
+        export_run(run, "trl", tmp_path / "trl")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "runs"]
+
+
 def test_what_cannot_be_exported(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no export 'gguf'"):
         export_run(run, "gguf", tmp_path / "x")

@@ -34,7 +34,6 @@ python train.py
 def model_card(run: Run, kind: str) -> str:
     """Markdown with the front matter that the Hugging Face hub reads."""
     config = run.config
-    settings = config["settings"]
     # The bundled model has no id on the hub; its folder is what other programs load.
     is_pocket = config["model"] == POCKET
     model = "WEIGHTS" if is_pocket else repr(config["model"])
@@ -42,21 +41,17 @@ def model_card(run: Run, kind: str) -> str:
     front = ["---", "library_name: " + ("peft" if kind == "adapter" else "transformers")]
     if not is_pocket:
         front.append(f"base_model: {json.dumps(config['model'])}")
-    front += ["tags: [self-distillation, sdft-workbench]", "---"]
-    name = "self-distillation fine-tuning (SDFT)" if config["method"] == "sdft" else "supervised fine-tuning (SFT)"
+    front += [f"tags: [{'' if _is_imported(config) else 'self-distillation, '}sdft-workbench]", "---"]
     lines = [
         *front,
         "",
         f"# {run.name}",
         "",
-        f"Made with SDFT Workbench by {name} of `{config['model']}`"
-        + (f" (revision `{config['revision']}`)" if config.get("revision") else "")
-        + (f", going on from run `{config['on']}`" if config.get("on") else "")
-        + f", from {len(run.rows('teaching'))} demonstrations, on {config['started'][:10]}.",
+        _origin(run, config),
         "",
         "## What was measured",
         "",
-        *_measured(run),
+        *_measured(run, config),
         "",
         *_written_out(config, kind),
         "## Use",
@@ -65,16 +60,40 @@ def model_card(run: Run, kind: str) -> str:
         "",
         "## How it was made",
         "",
-        "Every setting and version:",
-        "",
-        "```json",
-        json.dumps({"settings": settings, "versions": config["versions"]}, indent=2),
-        "```",
-        "",
-        "SDFT: Shenfeld, Damani, Hübotter, Agrawal 2026, arXiv 2601.19897.",
+        *_made(config),
         "",
     ]
     return "\n".join(lines)
+
+
+def _is_imported(config: dict[str, Any]) -> bool:
+    """Whether this is an adapter from elsewhere, of whose teaching nothing is known."""
+    return bool(config["method"] == "imported")
+
+
+def _origin(run: Run, config: dict[str, Any]) -> str:
+    """Where the result comes from, in a sentence."""
+    base = f"`{config['model']}`" + (f" (revision `{config['revision']}`)" if config.get("revision") else "")
+    day = config["started"][:10]
+    if _is_imported(config):
+        source = f" from `{config['source']}`" if config.get("source") else ""
+        return f"A LoRA adapter of {base} that was imported into SDFT Workbench{source} on {day}."
+    name = "self-distillation fine-tuning (SDFT)" if config["method"] == "sdft" else "supervised fine-tuning (SFT)"
+    return (
+        f"Made with SDFT Workbench by {name} of {base}"
+        + (f", going on from run `{config['on']}`" if config.get("on") else "")
+        + f", from {len(run.rows('teaching'))} demonstrations, on {day}."
+    )
+
+
+def _made(config: dict[str, Any]) -> list[str]:
+    """The settings that had a part in it."""
+    settings, paper = config["settings"], ["", "SDFT: Shenfeld, Damani, Hübotter, Agrawal 2026, arXiv 2601.19897."]
+    said = "Every setting and version:"
+    if _is_imported(config):
+        said, settings, paper = "How and from what it was taught is not known; it is:", {"lora": settings["lora"]}, []
+    known = json.dumps({"settings": settings, "versions": config["versions"]}, indent=2)
+    return [said, "", "```json", known, "```", *paper]
 
 
 def _written_out(config: dict[str, Any], kind: str) -> list[str]:
@@ -89,7 +108,9 @@ def _written_out(config: dict[str, Any], kind: str) -> list[str]:
     ]
 
 
-def _measured(run: Run) -> list[str]:
+def _measured(run: Run, config: dict[str, Any]) -> list[str]:
+    if _is_imported(config):
+        return ["Nothing: it came as it is."]
     events = run.log.read()
     checked: Any = next((e for e in events if isinstance(e, Checked)), None)
     last: Any = next((e for e in reversed(events) if isinstance(e, Evaluated)), None)

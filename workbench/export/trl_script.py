@@ -70,9 +70,16 @@ def write_trl(run: Run, folder: Path) -> None:
     """Write train.py and data.jsonl (and model/ for the bundled model).
 
     Raises:
-        InputError: the run goes on from another one; TRL would need that one's merged model first.
+        InputError: the run goes on from another one, so that TRL would need that one's merged model first; or it was
+            imported as an adapter, so that there is nothing to repeat.
     """
     config = run.config
+    if config["method"] == "imported":
+        raise InputError(
+            f"Run {run.name} was imported as an adapter: how and from what it was taught is not known, so no script "
+            "can repeat it.",
+            "Export it as an adapter, or merged into its model.",
+        )
     if run.before is not None:
         raise InputError(
             f"Run {run.name} goes on from run {config['on']}, which a script cannot repeat in one go.",
