@@ -22,7 +22,7 @@ from workbench.export.card import model_card
 from workbench.models import load
 from workbench.runs import Run
 from workbench.runs.session import Request, Session, begin, student_at
-from workbench.settings import OptimSettings, RolloutSettings, Settings
+from workbench.settings import OptimSettings, RolloutSettings, Settings, TeacherSettings
 
 IDS = torch.tensor([[1, 5, 6, 7, 8, 2]])
 
@@ -30,7 +30,9 @@ IDS = torch.tensor([[1, 5, 6, 7, 8, 2]])
 @pytest.fixture
 def run(tiny_folder: Path, rows: list[Demonstration], tmp_path: Path) -> Run:
     settings = Settings(
-        optim=OptimSettings(steps=3, batch=4, lr=1e-2, warmup=0), rollout=RolloutSettings(max_new_tokens=6)
+        optim=OptimSettings(steps=3, batch=4, lr=1e-2, warmup=0),
+        rollout=RolloutSettings(max_new_tokens=6),
+        teacher=TeacherSettings(teacher="original"),  # the only kind that TRL does not know by this name
     )
     request = Request("run", "sdft", settings, rows[:8], rows[8:], source="rows.jsonl")
     made = begin(request, load(str(tiny_folder)), tmp_path / "runs")
@@ -95,6 +97,7 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
     assert len(rows) == 8 and rows[0]["privileged_context"] == run.rows("teaching")[0].demonstration
     script = (folder / "train.py").read_text()
     assert '{"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else None' in script
+    assert "teacher_model_kind='base'" in script
     assert "distillation_alpha=0.0" in script and "num_loss_tokens_to_skip=3" in script and "max_steps=3" in script
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -157,7 +157,8 @@ def _sdft_only(settings: dict[str, Any]) -> dict[str, Any]:
         "distillation_alpha": _ALPHA.get(chosen["divergence"], chosen["beta"]),
         "distillation_is_clip": None,
         "num_loss_tokens_to_skip": chosen["skip_tokens"],
-        "teacher_model_kind": teacher["teacher"],
+        # In a run that goes on from none the model as it was before any lesson is the base.
+        "teacher_model_kind": "base" if teacher["teacher"] == "original" else teacher["teacher"],
         "teacher_update_rate": teacher["ema_rate"],
         "num_generations": rollout["rollouts"],
         "max_prompt_length": None,
