@@ -96,3 +96,13 @@ def test_what_was_pressed_is_shown_again_though_a_poll_from_before_is_answered_l
         assert runs.poll(desk, cursor)[1]["value"] == "one"
     receipts.begin(cursor, number)
     assert "value" not in runs.poll(desk, cursor)[1]
+
+
+def test_what_was_measured_before_the_first_step_is_not_said_of_a_later_one(
+    desk: Desk,  # noqa: F811
+) -> None:
+    log = desk.runs / "one" / "events.jsonl"
+    kept = [line for line in log.read_text().splitlines(keepends=True) if '"evaluated"' not in line]
+    log.write_text("".join(kept))
+    record = next(r for r in shelving.records(desk) if r["run"] == "one")
+    assert record["step"] == 10 and record["skill"] is None and record["retention"] is None

@@ -44,7 +44,10 @@ def records(desk: Desk) -> list[dict[str, Any]]:
     for run in reversed(list_runs(desk.runs)):
         events = events_of(desk, run.name)
         config = _config(run)
-        skill, retention, _ = latest(events)
+        skill, retention, measured = latest(events)
+        step = step_of(events)
+        if step and not measured:
+            skill = retention = None  # they are those of the model as it was before
         made.append(
             {
                 "run": run.name,
@@ -53,7 +56,7 @@ def records(desk: Desk) -> list[dict[str, Any]]:
                 "model": config.get("model"),
                 "data": str(config.get("source") or ""),
                 "on": config.get("on"),
-                "step": step_of(events),
+                "step": step,
                 "steps": steps_of(events),
                 "skill": None if skill is None else round(skill.value, 4),
                 "retention": None if retention is None else round(retention.value, 4),
