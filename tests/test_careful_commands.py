@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tests.command import QUICK, call
 from workbench.adapters import save_adapter
+from workbench.app import server
 from workbench.cli import main
 from workbench.commands import conduct, screen
 from workbench.commands.teaching import _usual_on
@@ -39,7 +40,7 @@ def made(runs: Path, name: str, *, ended: bool = True, right: float = 0.95, knew
     """A run's folder with a log, without a model; `knew`: whether the base answered any probe right."""
     run = create(runs, name, CONFIG, {"held-out": [Demonstration(QUESTION, "D", "A")]}, [])
     writer = EventWriter(run.log, 0)
-    probes = None if knew else Measure(0.0, 20, 0.0, 0.16)
+    probes = Measure(1.0, 20, 0.84, 1.0) if knew else Measure(0.0, 20, 0.0, 0.16)
     writer.write(Checked(Measure(0.0, 40, 0.0, 0.09), Measure(1.0, 40, 0.91, 1.0), probes, "ready", "Good."))
     writer.write(Evaluated(9, Measure(right, 40, 0.83, 0.99), Measure(0.5, 20, 0.3, 0.7) if knew else None, 1.0))
     if ended:
@@ -91,6 +92,12 @@ def test_where_no_probe_was_known_nothing_is_said_to_be_kept(tmp_path: Path, sai
     assert "before the lesson it answered none of the 20 probes right. Name questions that it can" in said.getvalue()
     conduct.show_result(made(tmp_path, "two"), found)
     assert said.getvalue().count("cannot be told") == 1
+    early = made(tmp_path, "three")  # stopped before it was measured
+    events = [line for line in early.log.path.read_text().splitlines(keepends=True) if '"evaluated"' not in line]
+    early.log.path.write_text("".join(events))
+    said.truncate(said.seek(0))
+    conduct.show_result(early, conduct.result(early))
+    assert "cannot be told" not in said.getvalue() and "still right, of 20 probes it knew" in said.getvalue()
 
 
 def test_the_next_commands_can_be_pasted(tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +271,14 @@ def test_what_goes_on_says_which_settings_are_others_for_that() -> None:
     typed = replace(usual, optim=replace(usual.optim, steps=50))
     assert "steps" not in _usual_on(typed, True) and "teacher original" in _usual_on(typed, True)
     assert _usual_on(usual, False) == ""
+
+
+def test_the_address_is_no_part_of_the_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(server, "serve", lambda _: print("The workbench is at ..."))
+    assert main(["app", "--runs", str(tmp_path), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"runs": str(tmp_path)} and "The workbench is at" in said.err
+    assert main(["app", "--runs", str(tmp_path)]) == 0
+    assert "The workbench is at" in capsys.readouterr().out

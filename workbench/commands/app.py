@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. The address is said on standard output, but with `--json` on standard error."""
     from workbench.app.server import Options, serve
 
     runs: Path = options.runs or default_runs()
-    serve(Options(runs, options.host, options.port, options.model, options.auth, options.share))
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():  # the object alone is for standard output
+        serve(Options(runs, options.host, options.port, options.model, options.auth, options.share))
     return {"runs": str(runs.expanduser().absolute())}

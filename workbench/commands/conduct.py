@@ -157,7 +157,9 @@ def show_result(run: Run, found: dict[str, Any]) -> None:
         columns.append(f"after {beside['method'].upper()}")
         outcomes.append(Outcome.of(Run(Path(beside["run"]))))
     asked = next((m.n for m in (first.skill, first.base) if m is not None), 0)
-    kept = 0 if first.retention is None else first.retention.n
+    # Known before the first measurement, too; the log of an older version has it with that alone.
+    known_before = 0 if first.probes is None else round(first.probes.value * first.probes.n)
+    kept = known_before if first.retention is None else first.retention.n
     on = run.config.get("on")
     whose = f"that {on} had left" if on else "it knew"
     known = f"of {kept} probes {whose}" if kept else f"of the probes {whose}"
