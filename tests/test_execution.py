@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.test_training import BASIC, without_times
+from workbench.allocations import ran_out
 from workbench.decoding import ModelDecoder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
@@ -20,7 +21,6 @@ from workbench.roles import Roles, make_roles
 from workbench.settings import DivergenceSettings, KeepSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import TrainingState, sdft, sft
 from workbench.training import parts as sampling_parts
-from workbench.training.recovery import ran_out
 from workbench.training.student import checkpointed, completion_predictions
 
 FEW = Execution(micro_batch=2, at_once=4)

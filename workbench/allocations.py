@@ -1,4 +1,4 @@
-"""How much memory a piece of code takes at its highest moment, as the allocator counts it.
+"""How much memory a piece of code takes at its highest moment, as the allocator counts it; and whether it ran out.
 
 On a GPU PyTorch keeps the count itself. On a CPU the profiler sees every allocation and every release, those inside
 an operation too, which a tracker of tensors would miss.
@@ -6,6 +6,7 @@ an operation too, which a tracker of tensors would miss.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 _FORGOTTEN = "the peak is forgotten"
+_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def peak_of(run: Callable[[], Any]) -> int:
@@ -51,3 +53,23 @@ def free_on(device: torch.device) -> float | None:
         return None
     free, _ = torch.cuda.mem_get_info(device)
     return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on the GPU or on the computer."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+
+
+def in_brief(error: BaseException) -> str:
+    """The first line of what an error says, to be quoted in a sentence."""
+    said = str(error)
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

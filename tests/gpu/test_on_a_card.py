@@ -10,7 +10,7 @@ import torch
 from tests import tiny
 from tests.families import FAMILIES
 from workbench import quantised
-from workbench.allocations import peak_of
+from workbench.allocations import peak_of, ran_out
 from workbench.chunked import chunked_divergence
 from workbench.decoding import Head, LiveDecoder, captured
 from workbench.decoding.captured import CudaGraph, FixedKeyValues, StepDecoder
@@ -24,7 +24,6 @@ from workbench.sampling import Choice, pad_left, sample
 from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import TrainingState, sdft
 from workbench.training.batches import make_plan
-from workbench.training.recovery import ran_out
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(),

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
-
+from workbench.allocations import free_memory, in_brief, ran_out
 from workbench.events import Step
 from workbench.execution import Execution
 from workbench.sampling import Stopped
 from workbench.training.stopwatch import Stopwatch
 from workbench.training.together import GivenUp, crew
-
-_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, on the GPU or on the computer."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
-
-
-def free_memory() -> None:
-    """Give back what nothing refers to any more."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _Elsewhere(Exception):
@@ -115,7 +97,7 @@ def in_memory(
             # After the vote the others have gone on: what fails then ends the run.
             if not ran_out(error) or (vote.cast and not crew().alone):
                 raise
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            said = in_brief(error)
         # Here, not in the handler: there the trace back would keep the step's tensors alive.
         free_memory()
         if not vote.cast or crew().alone:
@@ -127,7 +109,7 @@ def in_memory(
                 smaller = smaller.halved(answers, sampling=phase)
         if smaller is None:
             raise GivenUp(
-                f"Memory ran out with one answer at a time ({said[:200]}).",
+                f"Memory ran out with one answer at a time ({said}).",
                 "Lower --max-new-tokens or --rank, leave out the longest rows, load the model in 4-bit, or take a "
                 "smaller one; `workbench plan MODEL` has the arithmetic. What was saved before is intact.",
             )
