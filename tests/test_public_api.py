@@ -17,7 +17,7 @@ PACKAGE = Path(workbench.__file__).parent
 LAYERS = [
     ("errors", "settings", "events", "quantised", "execution", "allocations", "chat", "hub"),
     ("demonstrations", "models", "decoding", "pocket", "memory", "planning"),
-    ("prompts", "sampling", "divergence", "chunked", "roles"),
+    ("prompts", "sampling", "groups", "divergence", "chunked", "roles"),
     ("training", "evaluation", "adapters"),
     ("runs",),
     ("export", "recipes"),

@@ -18,7 +18,7 @@ from workbench.demonstrations import Demonstration
 from workbench.divergence import skip_first, thought_length
 from workbench.errors import InputError
 from workbench.evaluation import Exam, verdict
-from workbench.evaluation import exam as exam_module
+from workbench.groups import Groups
 from workbench.models import LoadedModel, LoadingNote, load
 from workbench.prompts import Prompts
 from workbench.roles import make_roles
@@ -187,11 +187,7 @@ def test_an_exam_scores_what_follows_the_thoughts(
     # The model's own tokenizer writes and reads the thoughts; which tokens a random model says does not matter here.
     made = [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
-    class Said:
-        def lists(self) -> list[list[int]]:
-            return made
-
-    monkeypatch.setattr(exam_module, "sample", lambda *_, **__: Said())
+    monkeypatch.setattr(Groups, "complete", lambda *_, **__: made)
     sitting = exam.sit(decoder_for(loaded.model))
     thinks = template == "qwen3"
     assert sitting.hits == ((False, True, False, True) if thinks else (True, True, True, True))

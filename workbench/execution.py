@@ -15,6 +15,9 @@ from workbench.errors import InputError
 ROW = 2048
 """Most tokens of answers in one row."""
 
+QUESTIONS = 128
+"""Most questions that are answered together where a model is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:

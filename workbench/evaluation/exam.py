@@ -12,11 +12,10 @@ from workbench.demonstrations import Demonstration
 from workbench.evaluation.intervals import share
 from workbench.evaluation.scoring import Scorer, get_scorer
 from workbench.events import Measure
+from workbench.groups import Groups
 from workbench.models import LoadedModel
 from workbench.prompts import Prompts
-from workbench.sampling import Choice, sample
-
-_ROWS_AT_A_TIME = 128
+from workbench.sampling import Choice
 
 
 def answer(
@@ -28,33 +27,32 @@ def answer(
     choice: Choice = Choice(temperature=0),
     seed: int = 0,
     should_stop: Callable[[], bool] = bool,
+    groups: Groups | None = None,
 ) -> list[str]:
     """The decoder's answers to tokenised prompts, greedy by default, in the order asked.
 
     Args:
         longest: most tokens of an answer.
+        groups: how many are answered together; as many as ever are by default, fewer where memory runs out.
 
     Raises:
+        InputError: memory ran out with one prompt at a time.
         Stopped: `should_stop` said yes.
     """
     # Rows of like length together: less padding, and short ones do not wait for long ones.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    found = (groups or Groups()).complete(
+        decoder,
+        loaded,
+        [prompts[i] for i in order],
+        longest=longest,
+        choice=choice,
+        seed=seed,
+        should_stop=should_stop,
+    )
     texts = [""] * len(prompts)
-    for start in range(0, len(order), _ROWS_AT_A_TIME):
-        part = order[start : start + _ROWS_AT_A_TIME]
-        completions = sample(
-            decoder,
-            [prompts[i] for i in part],
-            end=loaded.end,
-            pad=loaded.pad,
-            longest=longest,
-            choice=choice,
-            seed=seed,
-            device=loaded.device,
-            should_stop=should_stop,
-        )
-        for i, ids in zip(part, completions.lists(), strict=True):
-            texts[i] = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    for i, ids in zip(order, found, strict=True):
+        texts[i] = loaded.tokenizer.decode(ids, skip_special_tokens=True).strip()
     return texts
 
 
@@ -108,6 +106,7 @@ class Exam:
         rows: those without an answer are passed over; `size` says how many are left.
         scorer: by name, or a callable (completion, answer) -> bool.
         longest: most tokens of an answer.
+        groups: how many questions are answered together (see `answer`).
 
     Raises:
         InputError: a row does not fit the model, or the scorer is unknown.
@@ -121,11 +120,13 @@ class Exam:
         *,
         scorer: str | Scorer = "contains",
         longest: int,
+        groups: Groups | None = None,
     ) -> None:
         self.rows = [row for row in rows if row.answer is not None]
         self._loaded = loaded
         self._score = after_thoughts(get_scorer(scorer), loaded.tokenizer)
         self._longest = longest
+        self._groups = groups or Groups()
         self._tokens = prompts.tokenise_all(self.rows, loaded.longest, longest)
 
     @property
@@ -138,6 +139,7 @@ class Exam:
         asked = [t.teacher if shown else t.student for t in self._tokens]
         if not asked:
             return Sitting((), ())
-        texts = answer(decoder, self._loaded, asked, longest=self._longest, should_stop=should_stop)
+        how: dict[str, Any] = {"longest": self._longest, "groups": self._groups}
+        texts = answer(decoder, self._loaded, asked, should_stop=should_stop, **how)
         hits = [self._score(text, row.answer or "") for text, row in zip(texts, self.rows, strict=True)]
         return Sitting(tuple(texts), tuple(hits), cut_off(texts, self._loaded.tokenizer))

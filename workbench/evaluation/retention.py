@@ -14,6 +14,7 @@ from workbench.demonstrations import Demonstration, read_questions
 from workbench.evaluation.exam import Exam, Sitting, measure
 from workbench.evaluation.scoring import Scorer
 from workbench.events import Measure
+from workbench.groups import Groups
 from workbench.models import LoadedModel
 from workbench.pocket import PROBES
 from workbench.prompts import Prompts
@@ -50,8 +51,9 @@ class Retention:
         scorer: str | Scorer = "contains",
         longest: int,
         should_stop: Callable[[], bool] = bool,
+        groups: Groups | None = None,
     ) -> None:
-        self.exam = Exam(loaded, prompts, probes, scorer=scorer, longest=longest)
+        self.exam = Exam(loaded, prompts, probes, scorer=scorer, longest=longest, groups=groups)
         self.base: Sitting = self.exam.sit(base, should_stop=should_stop)
         self.measured: Measure | None = self.base.measure if self.exam.size else None
 

@@ -1,0 +1,125 @@
+"""Many questions are answered a group at a time: the same answers, in the memory there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from workbench import groups as groups_module
+from workbench.decoding import decoder_for
+from workbench.demonstrations import Demonstration, read
+from workbench.errors import InputError
+from workbench.evaluation import Exam, Retention, answer
+from workbench.groups import Groups
+from workbench.models import LoadedModel, load
+from workbench.prompts import Prompts
+from workbench.sampling import Choice, Stopped
+
+RAN_OUT = "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+class Memory:
+    """Stands in for `sample`: notes how many prompts are answered together, and has memory for `most` of them."""
+
+    def __init__(self, most: int = 10**6) -> None:
+        self.most, self.own = most, groups_module.sample
+        self.tried: list[int] = []
+        self.deaf = False
+        """Whether nobody is asked to stop while a group is answered."""
+
+    def __call__(self, decoder: Any, prompts: Any, **how: Any) -> Any:
+        self.tried.append(len(prompts))
+        if len(prompts) > self.most:
+            raise torch.OutOfMemoryError(RAN_OUT)
+        return self.own(decoder, prompts, **(how | {"should_stop": bool} if self.deaf else how))
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    with pytest.MonkeyPatch.context() as patch:
+        made = Memory()
+        patch.setattr(groups_module, "sample", made)
+        yield made
+
+
+def prompts_of(loaded: LoadedModel, rows: list[Demonstration]) -> list[tuple[int, ...]]:
+    prompts = Prompts(loaded.tokenizer)
+    return [t.teacher if i % 3 else t.student for i, t in enumerate(map(prompts.tokenise, rows))]
+
+
+@pytest.mark.parametrize("choice", [Choice(temperature=0), Choice(1.0, top_p=0.9)])
+def test_an_answer_does_not_depend_on_its_group(
+    choice: Choice, tiny_model: LoadedModel, rows: list[Demonstration], memory: Memory
+) -> None:
+    decoder, asked = decoder_for(tiny_model.model), prompts_of(tiny_model, rows)
+    how: dict[str, Any] = {"longest": 8, "choice": choice, "seed": 3}
+    together = answer(decoder, tiny_model, asked, **how)
+    few = answer(decoder, tiny_model, asked, groups=Groups(5), **how)
+    assert memory.tried == [12, 5, 5, 2]
+    assert few == together and len(set(together)) > 6
+
+
+def test_the_bundled_model_answers_alike_in_groups_of_any_size(memory: Memory) -> None:
+    loaded = load()
+    rows = read("zorbic").rows[:24]
+    decoder, prompts = decoder_for(loaded.model), Prompts(loaded.tokenizer)
+    sittings = []
+    for size in (128, 24, 7, 1):
+        exam = Exam(loaded, prompts, rows, longest=24, groups=Groups(size))
+        sittings.append((exam.sit(decoder), exam.sit(decoder, shown=True)))
+    assert sittings[1:] == sittings[:1] * 3 and any(sittings[0][1].hits)
+    assert memory.tried == [24] * 4 + [7, 7, 7, 3] * 2 + [1] * 48
+
+
+def test_half_as_many_are_asked_when_memory_runs_out_and_from_then_on(
+    tiny_model: LoadedModel, rows: list[Demonstration], memory: Memory
+) -> None:
+    decoder, prompts = decoder_for(tiny_model.model), Prompts(tiny_model.tokenizer)
+    expected = Exam(tiny_model, prompts, rows, longest=8).sit(decoder)
+    memory.most, memory.tried = 4, []
+    # Two exams that are sat in one run share what is known of memory.
+    groups = Groups(8)
+    exam = Exam(tiny_model, prompts, rows, longest=8, groups=groups)
+    assert exam.sit(decoder) == expected
+    assert memory.tried == [8, 4, 4, 4]
+    memory.tried.clear()
+    Retention(tiny_model, decoder, prompts, rows[:6], longest=8, groups=groups)
+    assert memory.tried == [4, 2] and groups.size == 4
+
+
+def test_where_one_question_does_not_fit_it_says_so(
+    tiny_model: LoadedModel, rows: list[Demonstration], memory: Memory
+) -> None:
+    decoder, asked = decoder_for(tiny_model.model), prompts_of(tiny_model, rows)
+    memory.most = 0
+    with pytest.raises(InputError, match="one question at a time.*2.00 GiB.*\n.*max-new-tokens"):
+        answer(decoder, tiny_model, asked, longest=8)
+    assert memory.tried == [12, 6, 3, 1]
+
+
+def test_another_error_is_not_taken_for_one_of_memory(
+    tiny_model: LoadedModel, rows: list[Demonstration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(groups_module, "sample", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        answer(decoder_for(tiny_model.model), tiny_model, prompts_of(tiny_model, rows), longest=8)
+
+
+def test_who_asks_is_heard_between_groups(tiny_model: LoadedModel, rows: list[Demonstration], memory: Memory) -> None:
+    memory.deaf = True
+    with pytest.raises(Stopped):
+        answer(
+            decoder_for(tiny_model.model),
+            tiny_model,
+            prompts_of(tiny_model, rows),
+            longest=8,
+            groups=Groups(4),
+            should_stop=lambda: len(memory.tried) == 2,
+        )
+    assert memory.tried == [4, 4]
