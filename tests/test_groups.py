@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from tests.test_training import BASIC
 from workbench import groups as groups_module
 from workbench.decoding import decoder_for
 from workbench.demonstrations import Demonstration, read
 from workbench.errors import InputError
 from workbench.evaluation import Exam, Retention, answer
+from workbench.execution import Execution
 from workbench.groups import Groups
 from workbench.models import LoadedModel, load
 from workbench.prompts import Prompts
+from workbench.roles import make_roles
 from workbench.sampling import Choice, Stopped
+from workbench.settings import KeepSettings
+from workbench.training import sft
 
 RAN_OUT = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
@@ -123,3 +129,18 @@ def test_who_asks_is_heard_between_groups(tiny_model: LoadedModel, rows: list[De
             should_stop=lambda: len(memory.tried) == 2,
         )
     assert memory.tried == [4, 4]
+
+
+def test_sft_asks_whether_to_stop_while_the_base_answers_keep_rows(
+    tiny_model: LoadedModel, rows: list[Demonstration], keep_rows: list[Demonstration], memory: Memory
+) -> None:
+    settings = replace(BASIC, keep=KeepSettings(0.5))
+    steps = sft(
+        make_roles(tiny_model, settings.lora),
+        rows,
+        settings,
+        keep=keep_rows,
+        execution=Execution(at_once=2),
+        should_stop=lambda: len(memory.tried) == 2,
+    )
+    assert list(steps) == [] and memory.tried == [2, 2]

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from tests.command import call
 from workbench.demonstrations import Demonstration, write
 from workbench.errors import InputError
-from workbench.training.together import Crew
+from workbench.training import together
+from workbench.training.together import Crew, GivenUp
 
 SECONDS = 300
 
@@ -187,8 +188,9 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from tests.test_execution import inject, roles_of
+from tests.test_execution import Failing, inject, roles_of
 from tests.test_training import BASIC, without_times
+from workbench import groups
 from workbench.demonstrations import read
 from workbench.errors import InputError
 from workbench.execution import Execution
@@ -221,6 +223,17 @@ same("backward", 1, Execution(micro_batch=2), 1, sdft)
 same("backward", 0, Execution(micro_batch=1), 2, sft)
 same("sample", 1, Execution(at_once=2), 1, sdft)
 
+# What the base says of keep rows is asked for in each process; one that cannot does not leave the other waiting.
+patch, roles = pytest.MonkeyPatch(), roles_of(model, settings)
+state = TrainingState.begin(roles, settings)
+if crew().number == 1:
+    patch.setattr(groups, "sample", Failing(groups.sample, state, 0, 99))
+try:
+    sft(roles, rows, settings, keep=[replace(rows[0], keep=True)], state=state)
+except InputError as error:
+    found.append(str(error))
+patch.undo()
+
 patch, roles = pytest.MonkeyPatch(), roles_of(model, settings)
 state = TrainingState.begin(roles, settings)
 if crew().number == 1:
@@ -241,14 +254,26 @@ def test_two_processes_take_a_step_again_if_memory_runs_out_in_one(
     said = launch(tmp_path, FULL, str(tiny_folder), str(tmp_path / "rows.jsonl"), str(tmp_path))
     assert said.returncode == 0, said.stderr[-3000:]
     found = [json.loads((tmp_path / f"found {number}").read_text()) for number in (0, 1)]
-    for step, backward, sft, sample, _ in found:
+    for step, backward, sft, sample, *_ in found:
         assert backward == [None, {"micro_batch": 2, "at_once": 0}, None]
         assert sft == [None, {"micro_batch": 1, "at_once": 0}, None]
         assert sample == [None, {"micro_batch": 0, "at_once": 2}, None]
         assert step == 1, "given up at the second step"
+    assert "one question at a time (in another process of this run)" in found[0][4]
+    assert "one question at a time (CUDA out of memory" in found[1][4]
     assert "one answer at a time (in another process of this run)" in found[0][-1], "the first says it"
     assert "Lower --max-new-tokens" in found[0][-1]
     assert found[1][-1] == 1, "the other ends after the one step that all took"
+
+
+def test_who_follows_hears_the_end_of_steps_that_all_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([together._STEPS, {"finished": False}])
+    monkeypatch.setattr(Crew, "told", lambda self, value: next(said))
+
+    def steps() -> Any:
+        raise GivenUp("Memory ran out.", "Lower something.")
+
+    assert Crew(1, 2).follow(steps) == {"finished": False}
 
 
 def test_prompts_are_dealt_out_without_a_gap() -> None:

@@ -29,12 +29,14 @@ class Execution:
         checkpointing: compute each layer's activations again in the backward pass instead of keeping them.
         prefix_bytes: most bytes of keys and values of prompts that are read once in a run instead of once a step,
             as a teacher's can be that does not change.
+        questions: questions that are answered together where the model is measured, as far as `at_once` allows.
     """
 
     micro_batch: int = 0
     at_once: int = 0
     checkpointing: bool = False
     prefix_bytes: int = 512_000_000
+    questions: int = QUESTIONS
 
     def __post_init__(self) -> None:
         for name in ("micro_batch", "at_once"):
@@ -49,6 +51,11 @@ class Execution:
     def passes(self, answers: int) -> list[slice]:
         """The answers of a step in the groups that go through teacher and student together."""
         return _parts(answers, self.micro_batch)
+
+    @property
+    def asked(self) -> int:
+        """How many questions are answered together: never more than answers of a step are sampled together."""
+        return min(self.questions, self.at_once or self.questions)
 
     def halved(self, answers: int, sampling: bool) -> Execution | None:
         """Half as many at a time, while sampling or while learning; None if it is one already."""

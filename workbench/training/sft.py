@@ -14,9 +14,10 @@ from workbench.divergence import sequence_mean
 from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import Execution
+from workbench.groups import Groups, too_little
 from workbench.prompts import PromptTokens
 from workbench.roles import Roles
-from workbench.sampling import Choice, Completions, pad_left, pad_right, sample
+from workbench.sampling import Completions, Stopped, pad_left, pad_right
 from workbench.settings import Settings
 from workbench.training.batches import Plan, make_plan
 from workbench.training.comparing import Seen, say
@@ -25,7 +26,7 @@ from workbench.training.recovery import Attempt
 from workbench.training.state import TrainingState
 from workbench.training.steps import finish, take
 from workbench.training.student import completion_predictions
-from workbench.training.together import crew
+from workbench.training.together import GivenUp, crew
 
 
 def sft(
@@ -45,7 +46,10 @@ def sft(
     """
     refuse_lacking(demonstrations)
     plan = make_plan(roles, demonstrations, keep, settings)
-    plan = replace(plan, keep=_with_base_answers(roles, plan.keep, settings))
+    try:
+        plan = replace(plan, keep=_with_base_answers(roles, plan.keep, settings, execution, should_stop))
+    except Stopped:
+        return iter(())
     return _steps(roles, plan, state or TrainingState.begin(roles, settings), should_stop, execution)
 
 
@@ -98,17 +102,25 @@ def demonstrated(roles: Roles, rows: Sequence[PromptTokens]) -> Completions:
     return Completions(prompt_ids, prompt_mask, ids, mask)
 
 
-def _with_base_answers(roles: Roles, keep: list[PromptTokens], settings: Settings) -> list[PromptTokens]:
+def _with_base_answers(
+    roles: Roles, keep: list[PromptTokens], settings: Settings, work: Execution, should_stop: Callable[[], bool]
+) -> list[PromptTokens]:
     """Keep rows with what the base answers, greedily, as their target."""
     if not keep:
         return keep
-    answers = sample(
-        roles.base_decoder,
-        [row.student for row in keep],
-        end=roles.loaded.end,
-        pad=roles.loaded.pad,
-        longest=settings.rollout.max_new_tokens,
-        choice=Choice(temperature=0),
-        device=roles.loaded.device,
-    )
-    return [replace(row, target=tuple(ids)) for row, ids in zip(keep, answers.lists(), strict=True)]
+    answers: list[list[int]] = []
+    failed: InputError | None = None
+    try:
+        answers = Groups(work.asked).complete(
+            roles.base_decoder,
+            roles.loaded,
+            [row.student for row in keep],
+            longest=settings.rollout.max_new_tokens,
+            should_stop=should_stop if crew().alone else bool,  # all of them stop between two steps, or none
+        )
+    except InputError as error:
+        failed = error
+    if any(crew().total((int(failed is not None),))):
+        # Each process answers all of these rows; where one cannot, the others would wait for it in the first step.
+        raise GivenUp(*(failed or too_little("in another process of this run")).args)
+    return [replace(row, target=tuple(ids)) for row, ids in zip(keep, answers, strict=True)]

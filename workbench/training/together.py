@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
@@ -98,8 +98,9 @@ class Crew:
         """Another than the first: take the steps if they begin; returns what the first tells in the end."""
         said = self.told(None)
         if said == _STEPS:
-            for _ in steps():
-                pass
+            with suppress(GivenUp):
+                for _ in steps():
+                    pass
             said = self.told(None)
         return said
 
