@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.command import QUICK, call
 from tests.test_training import BASIC
 from workbench import groups as groups_module
 from workbench.decoding import decoder_for
 from workbench.demonstrations import Demonstration, read
 from workbench.errors import InputError
 from workbench.evaluation import Exam, Retention, answer
+from workbench.events import Checked, Evaluated, RunEnded
 from workbench.execution import Execution
 from workbench.groups import Groups
+from workbench.memory import Machine
 from workbench.models import LoadedModel, load
 from workbench.prompts import Prompts
 from workbench.roles import make_roles
+from workbench.runs import fitting
+from workbench.runs.session import Request, Session, begin
 from workbench.sampling import Choice, Stopped
-from workbench.settings import KeepSettings
+from workbench.settings import POCKET_DEFAULTS, KeepSettings, Settings
 from workbench.training import sft
 
 RAN_OUT = "CUDA out of memory. Tried to allocate 2.00 GiB."
@@ -131,6 +137,68 @@ def test_who_asks_is_heard_between_groups(tiny_model: LoadedModel, rows: list[De
     assert memory.tried == [4, 4]
 
 
+@pytest.mark.parametrize("method", ["sdft", "sft"])
+@pytest.mark.parametrize(
+    ("work", "most"), [(Execution(questions=3), 3), (Execution(micro_batch=1, at_once=1), 1), (Execution(), 7)], ids=str
+)
+def test_a_run_is_measured_in_groups_as_its_plan_says(
+    method: str,
+    work: Execution,
+    most: int,
+    tiny_model: LoadedModel,
+    rows: list[Demonstration],
+    keep_rows: list[Demonstration],
+    tmp_path: Path,
+    memory: Memory,
+) -> None:
+    settings = replace(BASIC, optim=replace(BASIC.optim, steps=1), keep=KeepSettings(0.5))
+    request = Request("it", method, settings, rows[:7], rows[7:], keep_rows, rows[:6], execution=work)
+    run = begin(request, tiny_model, tmp_path)
+    assert isinstance(list(Session(run, tiny_model).teach())[-1], RunEnded)
+    # Probes by the base and at the end, unless it knew none; held-out questions twice before and once after.
+    assert max(memory.tried) == (most if method == "sft" else min(most, 6))
+    assert sum(memory.tried) in [6 * times + 3 * 5 + 7 * (method == "sft") for times in (1, 2)]
+
+
+@pytest.mark.parametrize("method", ["sdft", "sft"])
+def test_a_run_on_which_memory_runs_out_while_it_is_measured_goes_on(
+    method: str,
+    tiny_model: LoadedModel,
+    rows: list[Demonstration],
+    keep_rows: list[Demonstration],
+    tmp_path: Path,
+    memory: Memory,
+) -> None:
+    settings = replace(BASIC, optim=replace(BASIC.optim, steps=1), keep=KeepSettings(0.5))
+
+    def taught(name: str) -> list[Any]:
+        request = Request(name, method, settings, rows[:7], rows[7:], keep_rows, rows[:6])
+        return list(Session(begin(request, tiny_model, tmp_path), tiny_model).teach())
+
+    expected = taught("whole")
+    memory.most = 3
+    found = taught("parts")
+    assert max(memory.tried[-2:]) == 3
+
+    def measured(events: list[Any]) -> list[Any]:
+        measures = [replace(e, seconds=0.0) if isinstance(e, Evaluated) else e for e in events]
+        return [e for e in measures if isinstance(e, Checked | Evaluated)]
+
+    assert measured(found) == measured(expected) and len(measured(found)) == 2
+    assert isinstance(found[-1], RunEnded)
+
+
+def test_the_command_line_says_it_in_words_where_one_question_does_not_fit(
+    capsys: pytest.CaptureFixture[str], data: Path, probes: Path, tiny_folder: Path, tmp_path: Path, memory: Memory
+) -> None:
+    memory.most = 0
+    status, found, _ = call(
+        capsys, "teach", data, "--model", tiny_folder, "--probes", probes, "--runs", tmp_path / "runs", *QUICK
+    )
+    assert status == 2 and "Memory ran out with one question at a time" in found["error"]
+    assert "--max-new-tokens" in found["advice"]
+
+
 def test_sft_asks_whether_to_stop_while_the_base_answers_keep_rows(
     tiny_model: LoadedModel, rows: list[Demonstration], keep_rows: list[Demonstration], memory: Memory
 ) -> None:
@@ -144,3 +212,25 @@ def test_sft_asks_whether_to_stop_while_the_base_answers_keep_rows(
         should_stop=lambda: len(memory.tried) == 2,
     )
     assert list(steps) == [] and memory.tried == [2, 2]
+
+
+def test_what_the_steps_are_told_by_hand_leaves_the_questions_to_the_memory_there_is(
+    tiny_model: LoadedModel, rows: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Execution(micro_batch=2, prefix_bytes=10_000_000)
+
+    def kept(name: str) -> dict[str, Any]:
+        made = begin(Request(name, "sdft", BASIC, rows, [], execution=chosen), tiny_model, tmp_path)
+        return dict(made.config["execution"])
+
+    assert kept("much") == chosen.to_dict()
+    monkeypatch.setattr(fitting, "machine", lambda: Machine("it", 8e8, 7.6e8, True))
+    few = kept("little")
+    assert few == {**chosen.to_dict(), "questions": few["questions"]}
+    # What the teacher has read lies there too while a run is measured, and not while nothing is taught.
+    assert 1 < few["questions"] < fitting.asked_together(tiny_model, BASIC) < 128
+
+
+def test_on_the_bundled_model_as_many_are_asked_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "machine", lambda: Machine("it", 8e9, 2e9, False))
+    assert fitting.planned(load(), Settings.from_dict(POCKET_DEFAULTS)).asked == 128

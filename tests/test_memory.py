@@ -14,12 +14,23 @@ from peft import LoraConfig, get_peft_model
 
 from tests import tiny
 from workbench import memory
+from workbench.allocations import peak_of
+from workbench.decoding import LiveDecoder
 from workbench.errors import InputError
 from workbench.execution import Execution
-from workbench.memory import Machine, copied_per_token, estimate, gigabytes, kept_per_token, largest_batch, read_shape
+from workbench.memory import (
+    Machine,
+    copied_per_token,
+    estimate,
+    gigabytes,
+    kept_per_token,
+    largest_batch,
+    question_bytes,
+    read_shape,
+)
 from workbench.models import parameters
 from workbench.pocket import WEIGHTS
-from workbench.sampling import Completions
+from workbench.sampling import Choice, Completions, sample
 from workbench.settings import OptimSettings, RolloutSettings, Settings
 from workbench.training.student import model_logits
 
@@ -194,3 +205,20 @@ def test_without_a_gpu_it_is_the_computer(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_sizes_are_written_as_read(size: float, text: str) -> None:
     assert gigabytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("layers", "keys", "ends"),
+    [(2, 2, False), (24, 8, True)],
+    ids=["while prompts are read", "while rows that have ended leave"],
+)
+def test_questions_take_what_the_allocator_counts(layers: int, keys: int, ends: bool) -> None:
+    wide = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 8}
+    model = tiny.model(**wide, num_key_value_heads=keys, num_hidden_layers=layers)
+    rows, prompt, answer, words = 24, 64, 16, model.config.vocab_size
+    settings = Settings(rollout=RolloutSettings(max_new_tokens=answer))
+    said = rows * question_bytes(read_shape(model.config.to_dict()), "fp32", settings, prompt)
+    decoder, prompts = LiveDecoder(model), [[5] * (prompt - i % 3) for i in range(rows)]
+    end = frozenset(range(0, words, 10)) if ends else frozenset({words})
+    how: dict[str, Any] = {"end": end, "pad": 0, "longest": answer, "choice": Choice(1.0)}
+    assert peak_of(lambda: sample(decoder, prompts, **how)) == pytest.approx(said, rel=0.1)

@@ -18,19 +18,22 @@ from transformers import AutoModelForCausalLM
 from tests.families import FAMILIES
 from tests.pretend_card import Card, pretended
 from tests.test_training import BASIC
+from workbench import groups
 from workbench.adapters import WEIGHTS_FILE
 from workbench.decoding import Decoder, LiveDecoder, ModelDecoder, PackedDecoder
 from workbench.demonstrations import Demonstration, read_questions
 from workbench.errors import InputError
-from workbench.events import RolloutSample, Saved, Step
+from workbench.events import RolloutSample, RunEnded, Saved, Step
 from workbench.execution import Execution
 from workbench.export import export_run
-from workbench.memory import estimate, read_shape
+from workbench.memory import estimate, question_bytes, read_shape
 from workbench.models import load
+from workbench.planning import SPARE
 from workbench.roles import Roles, make_roles
 from workbench.runs import Run
-from workbench.runs.session import Request, Session, begin, planned, student_at
-from workbench.sampling import COUNT_EVERY, Choice, sample
+from workbench.runs.fitting import planned
+from workbench.runs.session import Request, Session, begin, student_at
+from workbench.sampling import COUNT_EVERY, Choice, Completions, sample
 from workbench.settings import DivergenceSettings, KeepSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import TrainingState, sdft, sft
 from workbench.worker.asking import ROLES, Asker, Question, View
@@ -272,6 +275,43 @@ def test_a_run_is_planned_for_the_card_that_the_model_is_on(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (-5e8, 1e12))
     with pytest.raises(InputError, match="GB"):
         planned(loaded, settings)
+
+
+@pytest.mark.parametrize("method", ["sdft", "sft"])
+def test_what_is_planned_for_a_small_card_is_measured_on_it(
+    method: str,
+    tiny_folder: Path,
+    rows: list[Demonstration],
+    keep_rows: list[Demonstration],
+    tmp_path: Path,
+    card: Card,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = load(str(tiny_folder), precision="fp32")
+    settings = replace(TWO, optim=replace(TWO.optim, batch=2), keep=KeepSettings(0.5))
+    shape = read_shape(loaded.model.config.to_dict())
+    need = estimate(shape, "fp32", settings, work=Execution(prefix_bytes=0))
+    stays = need.standing + 16 * shape.adapter(settings.lora.rank)
+    each = question_bytes(shape, "fp32", settings)
+    assert need.teaching < stays + 3.5 * each
+    weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: ((stays + 3.5 * each) / (1 - SPARE) - weights, 1e12))
+    asked: list[int] = []
+
+    def on_the_card(decoder: Decoder, prompts: list[tuple[int, ...]], **how: Any) -> Completions:
+        asked.append(len(prompts))
+        if len(prompts) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return sample(decoder, prompts, **how)
+
+    monkeypatch.setattr(groups, "sample", on_the_card)
+    request = Request("it", method, settings, rows[:4], rows[4:], keep_rows, rows[:6])
+    run = begin(request, loaded, tmp_path)
+    assert run.config["execution"]["questions"] == 3
+    assert isinstance(list(Session(run, loaded).teach())[-1], RunEnded)
+    assert max(asked) == 3, "not by trying: nothing ran out"
 
 
 def waits(decoder: Decoder, prompts: list[list[int]], longest: int, card: Card) -> int:

@@ -15,13 +15,13 @@ from tests.command import QUICK, call
 from workbench.commands.plan import config_of
 from workbench.errors import InputError
 from workbench.events import Step
-from workbench.execution import Execution
-from workbench.memory import Machine, estimate, read_shape
+from workbench.execution import QUESTIONS, Execution
+from workbench.memory import Machine, estimate, question_bytes, read_shape
 from workbench.models import LoadedModel
-from workbench.planning import KNOWN, SPARE, fit, refusal
-from workbench.runs import Run
+from workbench.planning import KNOWN, SPARE, fit, refusal, together
+from workbench.runs import Run, fitting
 from workbench.runs import session as session_module
-from workbench.settings import Settings, TeacherSettings
+from workbench.settings import OptimSettings, Settings, TeacherSettings
 from workbench.training import recovery
 
 NAME = "Qwen/Qwen3-4B-Instruct-2507"
@@ -65,6 +65,23 @@ def test_the_teachers_prompts_are_kept_in_half_of_what_is_left_over() -> None:
     assert plan is not None and "Teacher's prompts" not in [part.name for part in plan.need.parts]
 
 
+@pytest.mark.parametrize("gigabytes", [5, 6, 8, 12, 16, 24, 48])
+@pytest.mark.parametrize("batch", [8, 32])
+def test_a_model_is_measured_in_what_the_plan_leaves_it(batch: int, gigabytes: int) -> None:
+    """All 128 questions at once would take 18 GB beside a 4B model in 4-bit."""
+    settings = Settings(optim=OptimSettings(batch=batch))
+    found = fit(SHAPE, "4-bit", settings, gigabytes * 1e9)
+    assert found is not None
+    usable, each = (1 - SPARE) * gigabytes * 1e9, question_bytes(SHAPE, "4-bit", settings)
+    stays = found.need.standing + 16 * SHAPE.adapter(settings.lora.rank) + found.work.prefix_bytes
+    assert stays + found.work.asked * each <= usable
+    assert found.work.asked == QUESTIONS or stays + (found.work.asked + 1) * each > usable
+    alone = together(SHAPE, "4-bit", settings, gigabytes * 1e9)
+    assert found.work.asked < alone or alone == QUESTIONS
+    # One is tried where arithmetic leaves no room.
+    assert together(SHAPE, "4-bit", settings, 3e9) == 1
+
+
 def test_what_does_not_fit_is_refused_with_its_arithmetic() -> None:
     assert fit(SHAPE, "bf16", Settings(), 8e9) is None
     said = refusal(SHAPE, "bf16", Settings(), 8e9)
@@ -74,9 +91,10 @@ def test_what_does_not_fit_is_refused_with_its_arithmetic() -> None:
 
 
 def test_the_command_says_what_it_plans(capsys: pytest.CaptureFixture[str]) -> None:
-    status, found, _ = call(capsys, "plan", NAME, "--gpu-memory", 6)
+    status, found, said = call(capsys, "plan", NAME, "--gpu-memory", 6)
     assert status == 0 and found["fits"] and found["precision"] == "4-bit" and found["checkpointing"]
     assert found["predicted"] < 6e9 and 1 <= found["micro_batch"] < 32
+    assert 1 <= found["questions"] < 32 and f"up to {found['questions']} questions" in " ".join(said.split())
     assert sum(found["parts"].values()) > found["predicted"] - 1e6
 
 
@@ -107,21 +125,21 @@ def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monke
     settings = Settings()
 
     def has(room: float, gpu: bool) -> None:
-        monkeypatch.setattr(session_module, "machine", lambda: Machine("it", room, room, gpu))
+        monkeypatch.setattr(fitting, "machine", lambda: Machine("it", room, room, gpu))
 
     shape = read_shape(tiny_model.model.config.to_dict())
     needs = estimate(shape, "fp32", settings, work=Execution(prefix_bytes=0)).teaching
     has((needs + 4.3e9) / (1 - SPARE), True)
-    assert session_module.planned(tiny_model, settings) == Execution(prefix_bytes=2_100_000_000)
+    assert fitting.planned(tiny_model, settings) == Execution(prefix_bytes=2_100_000_000)
     has(1.01 * needs / (1 - SPARE), True)
-    assert session_module.planned(tiny_model, settings) == Execution(prefix_bytes=0)
+    assert fitting.planned(tiny_model, settings) == Execution(prefix_bytes=0)
     has(0.97 * needs, True)
-    assert session_module.planned(tiny_model, settings).micro_batch == settings.optim.batch // 2
+    assert fitting.planned(tiny_model, settings).micro_batch == settings.optim.batch // 2
     has(1e6, True)
     with pytest.raises(InputError, match="does not fit"):
-        session_module.planned(tiny_model, settings)
+        fitting.planned(tiny_model, settings)
     has(1e6, False)
-    assert session_module.planned(tiny_model, settings) == Execution(1, 1, True, prefix_bytes=0)
+    assert fitting.planned(tiny_model, settings) == Execution(1, 1, True, prefix_bytes=0)
 
 
 def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(

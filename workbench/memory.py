@@ -157,11 +157,13 @@ class Estimate:
 
     Attributes:
         parts: the lines, in the order in which they are taken.
+        standing: what is there whatever is done: weights, copies, the program.
         asking: to answer questions.
         teaching: at the highest moment of a step.
     """
 
     parts: tuple[Part, ...]
+    standing: float
     asking: float
     teaching: float
 
@@ -257,9 +259,23 @@ def estimate(
     fixed = weights + copies + PROGRAM
     return Estimate(
         tuple(p for p in parts if p.size > 0),
+        fixed,
         fixed + 3 * (shown + longest) * per_token,
         fixed + 16.0 * adapter + prefixes + max(sampling, teaching, activations + loss),
     )
+
+
+def question_bytes(shape: Shape, dtype: str, settings: Settings, asked: int = 256) -> float:
+    """Bytes that each of many questions of `asked` tokens takes while they are answered together.
+
+    The highest moment is where the prompts are read, or where rows that have ended leave: the cache of the others, up
+    to three quarters of it, is copied.
+    """
+    wide = 2.0 if dtype in QUANTISED else BYTES[dtype]
+    cache = (asked + settings.rollout.max_new_tokens) * shape.layers * 2 * shape.keys * wide
+    drawn = shape.vocabulary * SAMPLING_BYTES
+    reading = asked * wide * (6 * shape.inner * shape.used + 4 * shape.hidden + 2 * shape.queries)
+    return cache + max(reading, drawn, 0.75 * cache)
 
 
 def kept_per_token(shape: Shape, wide: float, rank: int) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from workbench.errors import InputError
-from workbench.execution import Execution
-from workbench.memory import Estimate, Shape, estimate, gigabytes
+from workbench.execution import QUESTIONS, Execution
+from workbench.memory import Estimate, Shape, estimate, gigabytes, question_bytes
 from workbench.settings import Settings
 
 KNOWN = {
@@ -51,7 +51,8 @@ def fit(
 
     All answers at once is fastest. Then fewer at a time, down to a quarter, before activations are computed again,
     which takes a third more computing; then fewer still. Sampling is cut apart from that: as many as fit. Of what is
-    left half may keep the prompts of a teacher that does not change; the other half is for questions in between.
+    left half may keep the prompts of a teacher that does not change; the other half is for questions in between, of
+    which as many are answered together as fit beside what stays.
     """
 
     def needed(work: Execution) -> Estimate:
@@ -68,8 +69,24 @@ def fit(
                 left = usable - needed(work).teaching
                 if left >= 0:
                     work = replace(work, prefix_bytes=int(left / 2 // ROUND * ROUND))
+                    work = replace(work, questions=together(shape, dtype, settings, room, shown=shown, beside=work))
                     return Fit(work, needed(work), room)
     return None
+
+
+def together(
+    shape: Shape, dtype: str, settings: Settings, room: float, *, shown: int = 256, beside: Execution | None = None
+) -> int:
+    """How many questions can be answered together within `room` bytes: at most `QUESTIONS`, and at least one is tried.
+
+    Args:
+        shown: tokens of the longest usual prompt, which is one with its demonstration.
+        beside: of the run in which they are asked, whose adapter and kept prompts stay meanwhile; None: no run.
+    """
+    left = (1 - SPARE) * room - estimate(shape, dtype, settings).standing
+    if beside is not None:
+        left -= 16.0 * shape.adapter(settings.lora.rank) + beside.prefix_bytes
+    return int(max(1, min(QUESTIONS, left // question_bytes(shape, dtype, settings, shown))))
 
 
 def refusal(

@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     screen.say(
         f"  Of the {batch} answers of a step, {work.at_once or batch} are sampled at a time and "
         f"{work.micro_batch or batch} learned from at a time; activations are "
-        f"{'computed again' if work.checkpointing else 'kept'}."
+        f"{'computed again' if work.checkpointing else 'kept'}. Where it is measured, up to {work.asked} questions are "
+        "answered at a time."
     )
     return {
         "model": options.model,
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "micro_batch": work.micro_batch or batch,
         "at_once": work.at_once or batch,
         "checkpointing": work.checkpointing,
+        "questions": work.asked,
         "predicted": round(found.need.teaching),
         "asking": round(found.need.asking),
         "parts": {part.name: round(part.size) for part in found.need.parts},

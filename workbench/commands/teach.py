@@ -53,7 +53,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             flag, type=int, default=50, metavar="N", help=f"steps between {what} (default: %(default)s)"
         )
     parser.add_argument("--micro-batch", type=int, metavar="N", help="answers in one pass (default: as many as fit)")
-    parser.add_argument("--at-once", type=int, metavar="N", help="answers sampled together (default: as many as fit)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="answers sampled together, in a step and where it is measured (default: as many as fit)",
+    )
     parser.add_argument(
         "--checkpointing",
         action=argparse.BooleanOptionalAction,

@@ -20,17 +20,16 @@ import torch
 
 from workbench import evaluation
 from workbench.adapters import merge_adapter, save_adapter
-from workbench.allocations import free_on
 from workbench.demonstrations import Demonstration
-from workbench.errors import InputError, RunError
+from workbench.errors import RunError
 from workbench.evaluation import Exam, Retention
 from workbench.events import Checked, Evaluated, Event, RunEnded, RunStarted, Saved, Step
 from workbench.execution import Execution
-from workbench.memory import BYTES, machine, read_shape
+from workbench.groups import Groups
 from workbench.models import LoadedModel, load, weights_mark
-from workbench.planning import fit, refusal
 from workbench.roles import Roles, make_roles
 from workbench.runs import checkpoints
+from workbench.runs.fitting import as_asked, planned
 from workbench.runs.folder import Run, clear_disk_errors, create
 from workbench.runs.log import EventWriter
 from workbench.sampling import Stopped
@@ -40,7 +39,6 @@ from workbench.training.batches import make_plan, make_prompts
 from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
 
-_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 METHODS: dict[str, Callable[..., Iterator[Step]]] = {"sdft": sdft, "sft": sft}
 
 
@@ -83,6 +81,8 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
     for rows in (request.held_out, request.keep, request.probes):
         prompts.tokenise_all(rows, loaded.longest, room)
     evaluation.get_scorer(request.scorer)
+    chosen = request.execution
+    work = planned(loaded, settings) if chosen is None else as_asked(chosen, loaded, settings)
     config: dict[str, Any] = {
         "method": request.method,
         "model": loaded.name,
@@ -95,7 +95,7 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         "evaluate_every": request.evaluate_every,
         "save_every": request.save_every,
         "settings": settings.to_dict(),
-        "execution": (request.execution or planned(loaded, settings)).to_dict(),
+        "execution": work.to_dict(),
         "notes": list(request.notes),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -103,31 +103,6 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
     }
     sides = {"teaching": request.teaching, "held-out": request.held_out, "keep": request.keep}
     return create(runs, request.name, config, sides, request.probes, request.before)
-
-
-def planned(loaded: LoadedModel, settings: Settings) -> Execution:
-    """As many answers at a time as fit into this machine's memory, by arithmetic; all of them where that is unknown.
-
-    Raises:
-        InputError: not even one fits on the GPU. On the computer's own memory, which can be swapped, it is tried.
-    """
-    try:
-        shape = read_shape(loaded.model.config.to_dict())
-    except InputError:
-        return Execution()
-    # The model is in memory already: what it takes there is not free any more, and is counted again in the estimate.
-    here = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
-    known = loaded.precision in BYTES
-    dtype = loaded.precision if known else _DTYPES.get(loaded.model.dtype, "fp32")
-    # Of the card that the model is on: the first of those that the driver names may be another one.
-    has, free = machine(), free_on(loaded.device)
-    room = here + (has.free if free is None else free)
-    found = fit(shape, dtype, settings, room)
-    if found is not None:
-        return found.work
-    if has.gpu or free is not None:
-        raise refusal(shape, dtype, settings, room)
-    return Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
 
 
 def versions() -> dict[str, str]:
@@ -301,10 +276,11 @@ class Session:
     def _exams(self, should_stop: Callable[[], bool]) -> tuple[Exam, Retention]:
         loaded, longest = self.roles.loaded, self.settings.rollout.max_new_tokens
         prompts = make_prompts(loaded.tokenizer, self.settings)
-        exam = Exam(loaded, prompts, self.run.rows("held-out"), scorer=self._scorer, longest=longest)
-        retention = Retention(
-            loaded, self.roles.base_decoder, prompts, self.run.probes(), longest=longest, should_stop=should_stop
-        )
+        # As planned, also where memory ran out in a step since: a resumed run measures as the first part did.
+        how: dict[str, Any] = {"longest": longest, "groups": Groups(self._execution.asked)}
+        exam = Exam(loaded, prompts, self.run.rows("held-out"), scorer=self._scorer, **how)
+        base = self.roles.base_decoder
+        retention = Retention(loaded, base, prompts, self.run.probes(), should_stop=should_stop, **how)
         return exam, retention
 
     def _started(

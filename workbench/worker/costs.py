@@ -12,7 +12,8 @@ from workbench.demonstrations import Demonstration
 from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel
 from workbench.roles import make_roles
-from workbench.runs.session import METHODS, planned
+from workbench.runs.fitting import planned
+from workbench.runs.session import METHODS
 from workbench.sampling import Stopped
 from workbench.settings import Settings
 from workbench.worker.protocol import teaching_seconds
