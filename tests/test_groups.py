@@ -29,6 +29,8 @@ from workbench.runs.session import Request, Session, begin
 from workbench.sampling import Choice, Stopped
 from workbench.settings import POCKET_DEFAULTS, KeepSettings, Settings
 from workbench.training import sft
+from workbench.worker.asking import Asker
+from workbench.worker.tasks import Tasks
 
 RAN_OUT = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
@@ -229,6 +231,45 @@ def test_what_the_steps_are_told_by_hand_leaves_the_questions_to_the_memory_ther
     assert few == {**chosen.to_dict(), "questions": few["questions"]}
     # What the teacher has read lies there too while a run is measured, and not while nothing is taught.
     assert 1 < few["questions"] < fitting.asked_together(tiny_model, BASIC) < 128
+
+
+@pytest.mark.parametrize("command", ["sit", "check"])
+def test_the_workbench_asks_as_many_as_fit(
+    command: str,
+    tiny_model: LoadedModel,
+    rows: list[Demonstration],
+    tmp_path: Path,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = replace(BASIC, optim=replace(BASIC.optim, steps=1))
+    run = begin(Request("it", "sdft", settings, rows[:4], rows[4:]), tiny_model, tmp_path)
+    list(Session(run, tiny_model).teach())
+    tasks = Tasks(Asker(tiny_model, tmp_path), tmp_path, bool, lambda phase, run: None)
+
+    def asked() -> list[int]:
+        memory.tried.clear()
+        if command == "sit":
+            tasks.sit(lambda reply: None, "it")
+        else:
+            tasks.check(lambda reply: None, [row.to_dict() for row in rows], {"rollout": {"max_new_tokens": 8}})
+        return memory.tried
+
+    assert max(asked()) == (8 if command == "sit" else 12)
+    monkeypatch.setattr("workbench.worker.tasks.asked_together", lambda *_: 3)
+    assert max(asked()) == 3
+
+
+def test_the_check_of_the_command_line_asks_as_many_as_fit(
+    capsys: pytest.CaptureFixture[str],
+    data: Path,
+    tiny_folder: Path,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workbench.commands.checking.asked_together", lambda *_: 5)
+    status, _, _ = call(capsys, "check", data, "--model", tiny_folder, "--max-new-tokens", 6)
+    assert status == 0 and memory.tried == [5, 5, 2] * 2
 
 
 def test_on_the_bundled_model_as_many_are_asked_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -291,6 +292,28 @@ def test_the_checkpoint_is_the_earliest_of_the_best_on_validation_rows(tmp_path:
             checkpoints.save(run.checkpoints, step, {"a": torch.zeros(1)}, 1)
     writer.close()
     assert running.best_step(run) == 4
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"), [({}, 16), ({"questions": 5}, 5), ({"at_once": 24}, 24), ({"at_once": 8, "questions": 3}, 3)]
+)
+def test_the_test_is_asked_as_the_run_was_planned(
+    work: dict[str, int], expected: int, tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {}, "execution": work}))
+    asked: list[int] = []
+
+    def score(*arguments: Any) -> running.Scored:
+        asked.append(arguments[-1])
+        return running.Scored([], {})
+
+    monkeypatch.setattr(running, "score", score)
+    monkeypatch.setattr(running, "best_step", lambda run: 1)
+    monkeypatch.setattr(running, "student_at", lambda *_: None)
+    fetched = SimpleNamespace(mark="", origins={})
+    running.score_run(RECIPES["science"], fetched, run, tiny_model)  # type: ignore[arg-type]
+    assert asked == [expected, expected]
 
 
 def test_another_run_of_that_name_is_not_gone_on_with(

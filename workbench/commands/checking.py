@@ -12,7 +12,9 @@ from workbench.decoding import decoder_for
 from workbench.demonstrations import Reading, split
 from workbench.evaluation import Exam, refuse_unscorable, verdict
 from workbench.events import Checked, Measure
+from workbench.groups import Groups
 from workbench.models import POCKET
+from workbench.runs.fitting import asked_together
 from workbench.training.batches import make_prompts
 
 
@@ -30,7 +32,8 @@ def ask(options: argparse.Namespace, reading: Reading) -> dict[str, Any]:
     tokens = prompts.tokenise_all(rows, loaded.longest, longest)
     scored = [row for row in rows if row.answer is not None]
     random.Random(settings.optim.seed).shuffle(scored)
-    exam = Exam(loaded, prompts, scored[: options.rows], scorer=options.scorer, longest=longest)
+    groups = Groups(asked_together(loaded, settings))
+    exam = Exam(loaded, prompts, scored[: options.rows], scorer=options.scorer, longest=longest, groups=groups)
     base = teacher = None
     lost = 0
     if exam.size:

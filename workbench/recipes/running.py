@@ -12,6 +12,7 @@ from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.evaluation import after_thoughts, answer, get_scorer, measure
 from workbench.events import Evaluated, Measure
+from workbench.execution import Execution
 from workbench.models import LoadedModel
 from workbench.prompts import Prompts
 from workbench.recipes.fetching import Fetched
@@ -172,7 +173,8 @@ def score_run(
     if kept is not None:
         return _scored(kept["base"]), _scored(kept["student"]), step
     settings = Settings.from_dict(run.config["settings"])
-    at_once = int((run.config.get("execution") or {}).get("at_once", 0))
+    work = Execution.from_dict(run.config.get("execution") or {})
+    at_once = min(work.at_once or _AT_ONCE, work.questions)
     roles = student_at(run, step, loaded)
     if base is None:
         base = score(recipe, fetched, roles, settings, False, at_once)

@@ -23,10 +23,12 @@ from workbench.errors import InputError
 from workbench.evaluation import after_thoughts, answer, cut_off, get_scorer, measure, refuse_unscorable, verdict
 from workbench.events import Checked, Evaluated, RunEnded, RunStarted, Saved, Step
 from workbench.export import export_run
+from workbench.groups import Groups
 from workbench.models import LoadedModel
 from workbench.prompts import PromptTokens
 from workbench.roles import make_roles
 from workbench.runs import Run, checkpoints, free_name
+from workbench.runs.fitting import asked_together
 from workbench.runs.folder import check_name, create
 from workbench.runs.log import EventWriter
 from workbench.runs.session import METHODS, Request, Session, begin, versions
@@ -98,7 +100,7 @@ class Tasks:
             "base": (self._asker.base, False),
             "teacher": (self._asker.base, True),
         }
-        lines = self._ask(asked, loaded, sides, longest, hit, say)
+        lines = self._ask(asked, loaded, sides, made, hit, say)
         seconds = time.perf_counter() - began
         shares = {
             role: measure([line[f"{role}_right"] for line in lines]) if lines else None for role in ("base", "teacher")
@@ -139,7 +141,7 @@ class Tasks:
             del sides["teacher"]
         began = time.perf_counter()
         hit = get_scorer(str(found.config["scorer"]) if what == "held-out" else "contains")
-        lines = self._ask(tokens, view.loaded, sides, longest, hit, say)
+        lines = self._ask(tokens, view.loaded, sides, view.settings, hit, say)
         if what == "probes":
             lines = [{**line, "teacher": None, "teacher_right": None} for line in lines]
         return {"rows": lines, "seconds": round(time.perf_counter() - began, 3)}
@@ -149,12 +151,13 @@ class Tasks:
         tokens: Sequence[PromptTokens],
         loaded: LoadedModel,
         sides: dict[str, tuple[Decoder, bool]],
-        longest: int,
+        settings: Settings,
         hit: Callable[[str, str], bool],
         say: Say,
     ) -> list[dict[str, Any]]:
         """Each row with the answer of each role and whether it is right (None: the row has no answer)."""
         lines: list[dict[str, Any]] = []
+        groups = Groups(asked_together(loaded, settings))
         hit = after_thoughts(hit, loaded.tokenizer)
         for start in range(0, len(tokens), _AT_A_TIME):
             say({"reply": "progress", "done": start, "of": len(tokens)})
@@ -164,8 +167,9 @@ class Tasks:
                     decoder,
                     loaded,
                     [t.teacher if shown else t.student for t in part],
-                    longest=longest,
+                    longest=settings.rollout.max_new_tokens,
                     should_stop=self._should_stop,
+                    groups=groups,
                 )
                 for role, (decoder, shown) in sides.items()
             }
