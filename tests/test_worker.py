@@ -21,13 +21,16 @@ from transformers import AutoTokenizer
 
 from tests.inside import LIMIT, QUESTION, Inside
 from workbench import chat, pocket
+from workbench.decoding import decoder_for
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import exam
 from workbench.events import RolloutSample, Step, from_dict, to_dict
+from workbench.models import LoadedModel
 from workbench.runs import Run, checkpoints, open_run
+from workbench.settings import Settings
 from workbench.training import stopwatch
-from workbench.worker import Worker, WorkerDied
+from workbench.worker import Worker, WorkerDied, costs
 from workbench.worker.asking import _Stream
 from workbench.worker.client import Call
 from workbench.worker.protocol import LAST, from_line, teaching_seconds, to_line
@@ -178,6 +181,17 @@ def test_check_puts_rows_side_by_side(inside: Inside, lesson: dict[str, Any]) ->
     with pytest.raises(WorkbenchError, match="stopped before it had finished"):
         inside.do("check", rows=lesson["rows"], settings={"rollout": {"max_new_tokens": 8}})
     assert inside.status[-1]["state"] == "idle"
+
+
+def test_a_slow_first_step_is_not_taken_for_the_others(
+    tiny_model: LoadedModel, rows: list[Demonstration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = (SimpleNamespace(seconds={"teacher": spent}) for spent in (9.0, 1.0, 1.0))
+    monkeypatch.setattr(costs, "_LONGEST", -1.0)
+    monkeypatch.setitem(costs.METHODS, "sdft", lambda *_, **__: taken)
+    base = decoder_for(tiny_model.model)
+    assert costs.step_seconds(tiny_model, base, rows, Settings(), "sdft", bool) == (1.0, "")
+    assert len(list(taken)) == 1, "it takes no more of them than it must"
 
 
 def test_the_time_of_teaching_is_that_of_real_steps(

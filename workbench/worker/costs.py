@@ -22,7 +22,7 @@ HELD_OUT = 0.3
 """The share of rows that is kept back, as a run does it by default."""
 
 _MOST, _LONGEST = 4, 2.0
-"""Steps that are taken, and seconds after which no further one is begun."""
+"""Steps that are taken, and seconds after which no third one is begun."""
 
 
 def step_seconds(
@@ -35,7 +35,7 @@ def step_seconds(
 ) -> tuple[float | None, str]:
     """Seconds that a step takes with these settings, and why that cannot be said (empty if it can).
 
-    The first step reads what later ones find read, so it counts only where it is the only one.
+    The first step reads what later ones find read, so it counts only where no other one could be taken.
 
     Raises:
         Stopped: `should_stop` said yes.
@@ -48,7 +48,7 @@ def step_seconds(
         began = time.perf_counter()
         for step in METHODS[method](roles, rows, settings, should_stop=should_stop, execution=work):
             spent.append(sum(step.seconds.values()))
-            if len(spent) == _MOST or time.perf_counter() - began > _LONGEST:
+            if len(spent) == _MOST or (len(spent) > 1 and time.perf_counter() - began > _LONGEST):
                 break
         else:
             if should_stop():
