@@ -143,7 +143,7 @@ def test_the_time_of_teaching_is_that_of_a_run_like_it(working: Desk) -> None:
 
 def test_nothing_to_score_is_no_share(desk: Desk) -> None:
     desk.drafts.set_check({**result("weak", 0, 0), "base": None, "teacher": None})
-    assert "not measured" in check.meters_html(desk)
+    assert "cannot be measured" in check.meters_html(desk)
 
 
 def test_texts_of_models_and_users_stay_texts(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Measure
-from workbench.views.meters import meter
+from workbench.views.meters import UNSCORED, meter
 from workbench.views.text import escape, shown
 from workbench.views.words import duration
 from workbench.worker import Call, WasStopped
@@ -176,10 +176,10 @@ def verdict_html(desk: Desk) -> str:
         )
     base = _measure(found.get("base"))
     # What the model can do already is no matter of its examples.
-    help_ = (
-        "" if base is not None and base.good else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
-    )
+    help_ = "" if base is None or base.good else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
     heading = title.get(word, "Checked.")
+    if base is None and found.get("rows"):
+        help_ = "<p>Read some answers below: are those with the example what you want it to say without?</p>"
     advice = str(found.get("advice", "")).removesuffix(heading).rstrip()  # said once
     return (
         f'<div class="verdict verdict-{escape(word)}"><h2>{escape(heading)}</h2>'
@@ -198,8 +198,14 @@ def meters_html(desk: Desk) -> str:
     also = f" The check took {duration(float(took))}." if took else ""
     return (
         '<div class="check-meters">'
-        + meter("The model alone", base, "check-base")
-        + meter("Shown the example (teacher)", teacher, "check-teacher")
+        + meter("The model alone", base, "check-base", UNSCORED if base is None else "", scored=base is not None)
+        + meter(
+            "Shown the example (teacher)",
+            teacher,
+            "check-teacher",
+            UNSCORED if teacher is None else "",
+            scored=teacher is not None,
+        )
         + f"</div>{note((cost + also).strip(), 'plain')}"
     )
 
@@ -232,9 +238,9 @@ def table(desk: Desk) -> dict[str, Any]:
     lines = [
         [
             cut(str(row["question"])),
-            cut(str(row["answer"])),
-            f"{_mark(row['base_right'])}: {cut(str(row['base']))}",
-            f"{_mark(row['teacher_right'])}: {cut(str(row['teacher']))}",
+            cut(str(row["answer"] or "")),
+            _said(row, "base"),
+            _said(row, "teacher"),
         ]
         for row in asked[:_TABLE_ROWS]
     ]
@@ -273,8 +279,12 @@ def _measure(values: Any) -> Measure | None:
     return Measure(**values) if isinstance(values, dict) else None
 
 
-def _mark(right: Any) -> str:
-    return "\N{CHECK MARK} right" if right else "\N{MULTIPLICATION X} wrong"
+def _said(row: dict[str, Any], role: str) -> str:
+    """An answer, marked where a right one is known."""
+    right, text = row[f"{role}_right"], cut(str(row[role]))
+    if right is None:
+        return text
+    return f"\N{CHECK MARK} right: {text}" if right else f"\N{MULTIPLICATION X} wrong: {text}"
 
 
 def run_check(desk: Desk, n: int, scorer: str) -> dict[str, Any]:

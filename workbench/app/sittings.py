@@ -202,7 +202,7 @@ def chosen(rows: Sequence[dict[str, Any]], which: Filter) -> list[dict[str, Any]
     if which == "changed":
         return [row for row in rows if change(row) in ("forgotten", "learned")]
     if which == "wrong":
-        return [row for row in rows if not row["student_right"]]
+        return [row for row in rows if row["student_right"] is False]
     return list(rows)
 
 
@@ -218,7 +218,7 @@ def table(rows: Sequence[dict[str, Any]], what: What) -> list[list[str]]:
         [
             change(row),
             cut(row["question"]),
-            cut(row["answer"]),
+            cut(row["answer"] or ""),
             _said(row, "base"),
             *([_said(row, "teacher")] if what == "held-out" else []),
             _said(row, "student"),
@@ -252,10 +252,16 @@ def summary(rows: Sequence[dict[str, Any]], what: What) -> str:
             f"Of {len(rows)} questions about other things the base knew {known}. The student still knows "
             f"{count['still right']} of those and forgot {count['forgotten']}."
         )
+    unmarked = count["not marked"]
+    if unmarked == len(rows):
+        return (
+            f"None of these {len(rows)} test questions has a right answer, so nothing is marked: compare the answers."
+        )
+    others = f" {unmarked} others have no right answer, so they are not marked." if unmarked else ""
     return (
-        f"Of {len(rows)} test questions, which were not taught, the base gets {right['base']} right, the teacher "
-        f"{right['teacher']}, the student {right['student']}. It learned {count['learned']} and lost "
-        f"{count['forgotten']}."
+        f"Of {len(rows) - unmarked} test questions, which were not taught, the base gets {right['base']} right, the "
+        f"teacher {right['teacher']}, the student {right['student']}. It learned {count['learned']} and lost "
+        f"{count['forgotten']}.{others}"
     )
 
 

@@ -14,7 +14,7 @@ from workbench.app.desk import LATEST, PRIVATE, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RolloutSample, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
-from workbench.views.meters import begun
+from workbench.views.meters import before, begun
 from workbench.views.text import escape, shown
 from workbench.views.words import is_finished, is_taught, ran_out, step_of, steps_of
 
@@ -221,7 +221,7 @@ def state_html(desk: Desk, name: str | None, events: list[Event], smaller: str =
         said = "Getting ready."
     other = ""
     if status.run and status.run != name and status.state in ("teaching", "stopping"):
-        other = f'<div class="wb-note">Being taught now: {shown(status.run)}. Choose it below to watch.</div>'
+        other = f'<div class="wb-note">Being taught now: {shown(status.run)}. Choose it above to watch.</div>'
     other += f'<div class="wb-note">{escape(smaller)}</div>' if smaller else ""
     alert = f'<div class="wb-wrong" role="alert">{shown(problem, 1000)}</div>' if problem else ""
     return (
@@ -243,10 +243,12 @@ def _about(events: list[Event]) -> str:
         return ""
     if not first.steps:
         return f'<span class="wb-muted">an adapter from elsewhere, on {escape(first.model)}</span>'
-    keep = f", {first.keep} keep rows" if first.keep else ""
+    keep = f", {first.keep} keep row{'s' if first.keep != 1 else ''}" if first.keep else ""
+    checked = before(events)
+    none = ", none with a right answer" if first.held_out and checked is not None and checked.base is None else ""
     return (
         f'<span class="wb-muted">{escape(first.method.upper())} on {escape(first.model)}: {first.teaching} examples '
-        f"teach, {first.held_out} are kept back for the test{keep}</span>"
+        f"teach, {first.held_out} are kept back for the test{none}{keep}</span>"
     )
 
 

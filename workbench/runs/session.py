@@ -226,7 +226,7 @@ class Session:
             # The process died between publishing the checkpoint and noting it.
             yield Saved(self.state.step)
         if self._events == 0:
-            yield self._started(teaching, exam, keep, retention)
+            yield self._started(teaching, keep, retention)
         try:
             if self._events <= 1:
                 yield self._check(exam, retention, should_stop)
@@ -286,7 +286,6 @@ class Session:
     def _started(
         self,
         teaching: Sequence[Demonstration],
-        exam: Exam,
         keep: Sequence[Demonstration],
         retention: Retention,
     ) -> RunStarted:
@@ -298,7 +297,7 @@ class Session:
             model=self.roles.loaded.name,
             steps=self.settings.optim.steps,
             teaching=len(teaching),
-            held_out=exam.size,
+            held_out=len(self.run.rows("held-out")),
             keep=len(keep),
             probes=retention.exam.size,
             notes=tuple(self.run.config.get("notes", ())),

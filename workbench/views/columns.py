@@ -13,7 +13,7 @@ TITLES = {
     "teacher": "Teacher: the base with an example",
     "student": "Student: what was taught",
 }
-CHANGES = ("forgotten", "learned", "still wrong", "still right")
+CHANGES = ("forgotten", "learned", "still wrong", "still right", "not marked")
 """What became of a question between base and student, in the order in which a table shows them."""
 
 
@@ -64,6 +64,8 @@ def three_columns(
 
 def change(row: Mapping[str, Any]) -> str:
     """What became of one question of a list that all have answered: one of `CHANGES`."""
+    if row["student_right"] is None:
+        return "not marked"  # no right answer is known
     if row["base_right"] == row["student_right"]:
         return "still right" if row["student_right"] else "still wrong"
     return "learned" if row["student_right"] else "forgotten"

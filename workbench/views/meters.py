@@ -9,6 +9,7 @@ from workbench.views.text import clip, escape, percent
 
 SKILL = "Skill: held-out questions right"
 RETENTION = "Retention: what it still knows"
+UNSCORED = "None of these questions has a right answer."
 
 
 def meter(
@@ -17,14 +18,16 @@ def meter(
     elem_id: str,
     note: str = "",
     mark: tuple[float, str] | None = None,
+    scored: bool = True,
 ) -> str:
     """HTML of one bar with `93% (56 of 60, 84-97%)`. The 95% interval is the thin line on the bar.
 
     Args:
         note: a few words below it.
         mark: a share to compare with, and what it is; a notch in the bar.
+        scored: whether there is a right answer to any question, without which there is never a share.
     """
-    text = said(measure)
+    text = said(measure) if scored else "cannot be measured"
     value = 0 if measure is None else round(measure.value * 100)
     line = notch = ""
     if measure is not None:
@@ -94,11 +97,12 @@ def skill_and_retention(events: Sequence[Event]) -> str:
     checked = before(events)
     teacher = None if checked is None or checked.teacher is None else checked.teacher.value
     when = f"Measured at step {step}." if step else "Measured before teaching." if checked else ""
+    scored = skill is not None or checked is None
     mark = None if teacher is None else (teacher, "what it can do when shown an example")
     base = "" if checked is None or checked.base is None or not step else f" Before: {percent(checked.base.value)}."
     return (
         '<div class="wb-pair">'
-        + meter(SKILL, skill, "skill", when + base, mark)
+        + meter(SKILL, skill, "skill", when + base if scored else UNSCORED, mark, scored)
         + meter(RETENTION, retention, "retention", f"{when} {_left(events)}".strip())
         + "</div>"
     )

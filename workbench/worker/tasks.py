@@ -39,6 +39,7 @@ from workbench.worker.asking import Asker, Say, View, open_named, read_rows, set
 from workbench.worker.costs import check_costs
 
 _AT_A_TIME = 32
+_UNMARKED = 8  # questions of a check that nobody marks
 
 BEFORE, TEACHING = "Measuring what it can do before", "Teaching"
 MEASURING, SAVING = "Measuring skill and retention", "Saving"
@@ -72,7 +73,7 @@ class Tasks:
         seed: int = 0,
         method: str = "sdft",
     ) -> dict[str, Any]:
-        """The base with and without the demonstration, on `n` rows that have an answer.
+        """The base with and without the demonstration, on `n` rows that have an answer; on a few where none has.
 
         What teaching will cost is worked out from a few real steps and from the time that the answers took: the
         measurements in between are answers too.
@@ -93,6 +94,9 @@ class Tasks:
         longest = made.rollout.max_new_tokens
         tokens = make_prompts(loaded.tokenizer, made).tokenise_all(taught, loaded.longest, longest)
         scored = [t for t in tokens if t.row.answer is not None]
+        # Where nothing can be marked, a few answers beside each other still show whether an example helps.
+        open_ended, n = not scored, n if scored else min(n, _UNMARKED)
+        scored = scored or list(tokens)
         random.Random(seed).shuffle(scored)
         asked = scored[: max(1, n)]
         began = time.perf_counter()
@@ -103,7 +107,8 @@ class Tasks:
         lines = self._ask(asked, loaded, sides, made, hit, say)
         seconds = time.perf_counter() - began
         shares = {
-            role: measure([line[f"{role}_right"] for line in lines]) if lines else None for role in ("base", "teacher")
+            role: None if open_ended else measure([line[f"{role}_right"] for line in lines])
+            for role in ("base", "teacher")
         }
         lost = cut_off((line[role] for line in lines for role in shares), loaded.tokenizer)
         word, advice = verdict(shares["base"], shares["teacher"], lost)
