@@ -15,6 +15,7 @@ from workbench.app import check, intake, receipts, status, teaching
 from workbench.app.desk import Cursor, Desk
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import verdict
+from workbench.evaluation.scoring import SCORERS
 from workbench.events import Measure
 from workbench.views.words import is_finished
 from workbench.worker import Call, Worker
@@ -72,6 +73,15 @@ def test_before_a_check_it_says_what_to_do(desk: Desk) -> None:
     desk.drafts.replace_rows([], "none")
     assert "First choose examples" in check.verdict_html(desk)
     assert "There are no examples" in check.press(desk, {}, 50, "contains")[0]
+
+
+def test_a_scorer_that_there_is_not_is_refused_before_it_is_chosen(desk: Desk) -> None:
+    assert set(check.SCORERS) == set(SCORERS), "whatever a program may choose the page can show"
+    with pytest.raises(InputError, match="no scorer 'zz'"):
+        check.start(desk, 5, "zz")
+    assert desk.drafts.choices.scorer == "contains"
+    desk.drafts.choose(scorer="zz")  # of an older version
+    assert check._known(desk.drafts.choices.scorer) == "contains" and check._known("says") == "says"
 
 
 def test_an_old_verdict_is_said_to_be_old(desk: Desk) -> None:

@@ -100,7 +100,7 @@ def test_stop_keeps_the_state_and_resume_ends_the_run(at: Open) -> None:
 def test_what_is_wrong_is_said_and_nothing_begins(at: Open) -> None:
     desk = at()
     assert "cannot be a run" in pressed(desk, "../x")[0]
-    assert "--rank is 0" in pressed(desk, rank=0)[0]
+    assert "LoRA rank is 0" in pressed(desk, rank=0)[0]
     assert "steps is empty or no number" in pressed(desk, steps=None)[0]
     assert "is no learning rate" in pressed(desk, rate=EVIL)[0]
     assert "a divisor of the batch" in pressed(desk, rollouts=5)[0]

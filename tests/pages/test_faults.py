@@ -64,6 +64,22 @@ def test_a_bad_file_is_refused_in_words_and_changes_nothing(visit: Visit, name: 
     harmless(visit)
 
 
+def test_a_number_that_cannot_be_is_refused_in_words(visit: Visit) -> None:
+    visit.use_set()
+    visit.tab("Teach")
+    expect(visit.button("Start teaching")).to_be_enabled(timeout=WAIT)
+    visit.type("How long (steps)", "0")
+    visit.press("Start teaching")
+    visit.says("#teach-problem", "How long (steps) is 0; it must be 1 or more.")
+    visit.tab("Compare")
+    visit.page.get_by_role("button", name="How the answers are drawn").click()
+    visit.type("Longest answer", "-3")
+    visit.type("Question", "What is red?")
+    visit.press("Ask all three")
+    visit.says("#compare-notice", "The longest answer must be between 1 and 4096 tokens.")
+    visit.type("Longest answer", "0")
+
+
 def test_a_file_that_is_too_big_is_refused_in_words(visit: Visit) -> None:
     visit.use_set()
     upload(visit, "big.csv", b"prompt,demonstration\n" + b"a,b\n" * 5_500_000)

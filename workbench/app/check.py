@@ -31,6 +31,10 @@ SCORERS = {
     "choice": "The letter of a multiple choice is right",
     "number": "The last number of the answer is right",
     "json": "The answer is the same JSON value",
+    "answer-tag": "What stands between <answer> tags is the right answer",
+    "tool-calls": "The same tool calls with the same inputs",
+    "says": "One of the right answers stands in it, word for word",
+    "half-says": "At least half of the words of a right answer stand in it",
 }
 HEADERS = ["question", "right answer", "model alone", "model shown the example"]
 WHAT_TO_DO = {
@@ -90,6 +94,8 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     """
     if going(desk) is not None:
         raise InputError("A check is going on already.", "Wait for it, or press Stop.")
+    if scorer not in SCORERS:  # before it is chosen for all that follows
+        raise InputError(f"There is no scorer {scorer!r}.", f"The scorers are {', '.join(SCORERS)}.")
     if not 1 <= int(n or 0) <= 1000:
         raise InputError(f"{n} questions cannot be asked.", "Choose between 1 and 1000.")
     drafts = desk.drafts
@@ -279,6 +285,11 @@ def _measure(values: Any) -> Measure | None:
     return Measure(**values) if isinstance(values, dict) else None
 
 
+def _known(scorer: str) -> str:
+    """The scorer that was chosen; the usual one where there is none of that name, with which no list could be shown."""
+    return scorer if scorer in SCORERS else "contains"
+
+
 def _said(row: dict[str, Any], role: str) -> str:
     """An answer, marked where a right one is known."""
     right, text = row[f"{role}_right"], cut(str(row[role]))
@@ -340,7 +351,7 @@ def build(desk: Desk, shared: Shared) -> None:
     halt.click(partial(press_stop, desk), shared.cursor, progress, **QUIET)
     onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **PRIVATE)
     shared.on_load(
-        lambda: [*everything(desk), desk.drafts.choices.scorer], [progress, verdict, meters, answers, scorer]
+        lambda: [*everything(desk), _known(desk.drafts.choices.scorer)], [progress, verdict, meters, answers, scorer]
     )
     shared.on_load(lambda: [can_stop(desk)], [halt])
     shared.on_tick(partial(poll, desk), [progress, verdict, meters, answers], tab="check")
@@ -352,7 +363,8 @@ def build(desk: Desk, shared: Shared) -> None:
 
         Parameters:
             n: how many questions at most.
-            scorer: what counts as right: `contains`, `exact`, `choice`, `number` or `json`.
+            scorer: what counts as right: `contains`, `exact`, `choice`, `number`, `json`, `answer-tag`, `tool-calls`,
+                `says` or `half-says`.
         Returns:
             model, base and teacher (value, n, low, high), verdict, advice, seconds, estimate_seconds (of teaching),
             costs (the seconds that it is made of) or cost_problem, and rows: each with id, question, answer, base,

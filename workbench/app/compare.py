@@ -60,9 +60,10 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Accordion("How the answers are drawn", open=False), gr.Row():
         temperature = gr.Slider(0, 2, 0, step=0.1, label="Temperature", info="0: the likeliest word each time.")
         top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="Only words that hold this much probability.")
-        top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0, minimum=0)
-        seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0, minimum=0)
-        longest = gr.Number(0, label="Longest answer", info="In tokens; 0: as the run has it.", precision=0, minimum=0)
+        # No least number here and elsewhere: Gradio refuses one below it without a word, and we say why.
+        top_k = gr.Number(0, label="Top-k", info="Only so many likeliest words; 0: all.", precision=0)
+        seed = gr.Number(0, label="Seed", info="The same seed, the same answer.", precision=0)
+        longest = gr.Number(0, label="Longest answer", info="In tokens; 0: as the run has it.", precision=0)
     title = "What the pocket model can answer, and what it cannot"
     with gr.Accordion(title, open=False, visible=False) as pocket, gr.Row():
         can, cannot = pocket_examples()

@@ -326,7 +326,7 @@ def _rows(desk: Desk) -> _Rows:
 
 def _form() -> _Form:
     with gr.Accordion("Write or change one example", open=False):
-        number = gr.Number(0, label="Row (0: a new one)", precision=0, minimum=0)
+        number = gr.Number(0, label="Row (0: a new one)", precision=0)
         fields = [
             gr.Textbox(label=label, info=info, lines=2, max_lines=10, elem_id=f"form-{field}")
             for field, (label, info) in _FORM.items()

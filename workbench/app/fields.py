@@ -25,7 +25,15 @@ TITLES = {
     "keep": "Keep rows",
 }
 
-NAMES = {"ema_rate": "EMA rate", "top_p": "Top-p", "top_k": "Top-k", "beta": "Beta (of JSD)", "rank": "LoRA rank"}
+NAMES = {
+    "ema_rate": "EMA rate",
+    "top_p": "Top-p",
+    "top_k": "Top-k",
+    "beta": "Beta (of JSD)",
+    "rank": "LoRA rank",
+    "steps": "How long (steps)",
+    "lr": "How strongly (learning rate)",
+}
 
 
 def shown(desk: Desk, key: Key) -> Any:
@@ -48,12 +56,17 @@ def advanced(desk: Desk) -> dict[Key, Any]:
     return made
 
 
+def label_of(name: str) -> str:
+    """What a setting is called on the page."""
+    return NAMES.get(name, name.replace("_", " ").capitalize())
+
+
 def _field(desk: Desk, key: Key) -> Any:
     group, name = key
     about = next(f for f in fields(GROUPS[group]) if f.name == name).metadata
     value = shown(desk, key)
     said: dict[str, Any] = {
-        "label": NAMES.get(name, name.replace("_", " ").capitalize()),
+        "label": label_of(name),
         "info": about["help"],
         "value": value,
         "min_width": 230,

@@ -43,7 +43,6 @@ def build(desk: Desk, shared: Shared) -> None:
                 label="How long (steps)",
                 info="In a step the student answers a batch of questions and is moved a little. More steps learn more.",
                 precision=0,
-                minimum=1,
             )
             rate = gr.Dropdown(
                 rates(desk),
@@ -103,7 +102,7 @@ def press_start(
     refusal.forget(cursor)
     steps, rate, keep, share, every, save, *more = typed
     try:
-        teaching.set_values(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
+        put(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
         set_rate(desk, rate)
         set_keep(desk, keep, share)
         set_every(desk, every, save)
@@ -179,9 +178,21 @@ def told(setter: Callable[..., None], *values: Any) -> str:
     return ""
 
 
+def put(desk: Desk, values: dict[Key, Any]) -> None:
+    """Put settings into the draft; what is wrong with one is said in the words of this page."""
+    for key, value in values.items():
+        try:
+            teaching.set_values(desk, {key: value})
+        except InputError as error:
+            flag, label = f"--{key[1].replace('_', '-')} ", f"{fields.label_of(key[1])} "
+            if not error.problem.startswith(flag):
+                raise
+            raise InputError(error.problem.replace(flag, label, 1), "What it does stands beside its field.") from error
+
+
 def set_one(desk: Desk, key: Key, value: Any) -> None:
     """Choose one of the settings."""
-    teaching.set_values(desk, {key: value})
+    put(desk, {key: value})
 
 
 def set_rate(desk: Desk, text: Any) -> None:
@@ -191,13 +202,13 @@ def set_rate(desk: Desk, text: Any) -> None:
     except ValueError:
         said = f"{clip(str(text), 60)!r} is no learning rate."
         raise InputError(said, "Choose one of the list, or type a number.") from None
-    teaching.set_values(desk, {("optim", "lr"): rate})
+    put(desk, {("optim", "lr"): rate})
 
 
 def set_keep(desk: Desk, keep: bool, share: float) -> None:
     """Use keep rows or not, and how many; without any there is nothing to choose."""
     if desk.drafts.keep:
-        teaching.set_values(desk, {("keep", "keep_share"): round(float(share), 3) if keep else 0.0})
+        put(desk, {("keep", "keep_share"): round(float(share), 3) if keep else 0.0})
 
 
 def set_every(desk: Desk, every: Any, save: Any) -> None:
