@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +114,10 @@ def load(
         begins: told which of its files comes in, where that is known.
 
     Raises:
-        InputError: the folder holds no model, the weights are pickled, the id is unknown or cannot be downloaded,
-            there is too little disk, the download was stopped, or a package is missing.
+        InputError: the folder holds no model, the weights are pickled or not all there, the id is unknown or cannot
+            be downloaded, there is too little disk, the download was stopped, or a package is missing.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source, here_only = _source(name), False
     fetched: str | None = None
@@ -149,14 +149,7 @@ def load(
             placed["device_map"] = {"": str(device)}
         if chosen.quantise:
             placed["quantization_config"] = chosen.config()
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            **where,
-            **placed,
-            use_safetensors=True,
-            dtype=chosen.compute,
-            attn_implementation="sdpa",
-        )
+        model = _whole(name, source, **where, **placed, dtype=chosen.compute)
     model.requires_grad_(False)
     model.eval()
     if not placed:
@@ -167,6 +160,39 @@ def load(
         warnings.warn(note, LoadingNote, stacklevel=2)
     commit = fetched or getattr(model.config, "_commit_hash", None)
     return LoadedModel(model, tokenizer, full_name(name), commit, chosen.name, notes)
+
+
+def _whole(name: str, source: str, **how: Any) -> Any:
+    """The model, each of its weights from the files: of what they lack transformers makes up random ones."""
+    from transformers import AutoModelForCausalLM
+
+    model, said = AutoModelForCausalLM.from_pretrained(
+        source,
+        **how,
+        use_safetensors=True,
+        attn_implementation="sdpa",
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        output_loading_info=True,
+    )
+    if said["missing_keys"]:
+        raise InputError(
+            f"The files of {name} lack {_listed(said['missing_keys'])}, so it would answer with random weights there.",
+            "Download it again with all of its files, or save it again with all of its weights.",
+        )
+    if said["mismatched_keys"]:
+        other = [f"{key} ({[*found]}, not {[*asked]})" for key, found, asked in said["mismatched_keys"]]
+        raise InputError(
+            f"The files of {name} hold weights of other shapes than its config.json says: {_listed(other)}.",
+            "Take config.json and the weights from the same version of the model.",
+        )
+    return model
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    """The first few names, and how many there are besides."""
+    found = sorted(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def _stored(config: Any) -> dict[str, Any] | None:
