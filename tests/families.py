@@ -1,4 +1,4 @@
-"""The six families that the documentation names, as tiny random models with their real classes, marks and templates.
+"""The families that the documentation names, as tiny random models with their real classes, marks and templates.
 
 What differs between them is kept: tied heads, biases, norms of queries and keys, sliding windows, layers without
 rotary embedding, fused projections, a partial rotary embedding, and which token ends a turn.
@@ -14,6 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
     GenerationConfig,
@@ -134,8 +135,8 @@ _WINDOW: dict[str, Any] = {
     "sliding_window": 16,
     "layer_types": ["sliding_attention", "full_attention"],
     "query_pre_attn_scalar": 12,
-    "attn_implementation": "sdpa",
 }
+_SDPA = {"attn_implementation": "sdpa"}
 
 FAMILIES = {
     "qwen2.5": Family("qwen2_5", Qwen2Config, changes={"tie_word_embeddings": True}, **_QWEN),
@@ -167,13 +168,21 @@ FAMILIES = {
             },
         },
     ),
+    # A bound on the logits and one on attention's scores, so tight that they would be missed. Its own template is
+    # Gemma 3's without a system message.
+    "gemma2": Family(
+        config=Gemma2Config,
+        changes={**_WINDOW, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 5.0},
+        **_GEMMA,
+    ),
     # gemma-3-1b: text alone, a window in five layers of six, and (here, as in Gemma 2) a bound on the logits.
-    "gemma3": Family(config=Gemma3TextConfig, changes={**_WINDOW, "final_logit_softcapping": 30.0}, **_GEMMA),
+    "gemma3": Family(config=Gemma3TextConfig, changes={**_WINDOW, **_SDPA, "final_logit_softcapping": 30.0}, **_GEMMA),
     # gemma-3-4b and larger: the same inside a model that sees, too.
     "gemma3-vision": Family(
         config=Gemma3Config,
         changes={
             **_WINDOW,
+            **_SDPA,
             "vision_config": SiglipVisionConfig(
                 hidden_size=16,
                 intermediate_size=16,

@@ -10,13 +10,28 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, BloomConfig, GptOssConfig, MambaConfig
 
 from tests import tiny
 from tests.families import FAMILIES
 from workbench.errors import InputError
-from workbench.models import load
+from workbench.models import LoadedModel, LoadingNote, load
+from workbench.roles import make_roles
+from workbench.sampling import Choice, sample
+from workbench.settings import LoraSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
+
+
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "eos_token_id": 3}
+
+
+def of_kind(folder: Path, config: Any) -> Path:
+    """A tiny random model of another architecture, with the tokenizer of `tiny`."""
+    config.vocab_size = len(tiny.tokenizer())
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
 
 
 def keep_weights(folder: Path, keep: Callable[[str], bool]) -> None:
@@ -67,3 +82,52 @@ def test_files_that_came_quantised_lack_nothing(tmp_path: Path, precision: str) 
     ids: Any = {"input_ids": torch.arange(5, 15)[None]}
     assert again.precision == precision
     torch.testing.assert_close(again.model(**ids).logits, first.model(**ids).logits)
+
+
+def greedy(loaded: LoadedModel, prompt: list[int], length: int) -> list[int]:
+    """The model's own first choices, each after reading all before it anew."""
+    ids = list(prompt)
+    for _ in range(length):
+        ids.append(int(loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 48}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BloomConfig(**SMALL, n_head=4, initializer_range=0.3),
+        GptOssConfig(**SMALL, **EXPERTS, **HEADS, sliding_window=6, initializer_range=0.3),
+    ],
+    ids=["bloom", "gpt_oss"],
+)
+def test_attention_that_is_not_pytorchs_is_computed_by_the_model(tmp_path: Path, config: Any) -> None:
+    with pytest.warns(LoadingNote, match=f"does not compute that of {config.model_type}"):
+        loaded = load(str(of_kind(tmp_path, config)))
+    prompts = [list(range(5, 17)), [20, 21, 22]]
+    decoder = make_roles(loaded, LoraSettings()).student_decoder
+    found = sample(decoder, prompts, end=frozenset(), pad=0, longest=8, choice=Choice(temperature=0)).lists()
+    assert found == [greedy(loaded, prompt, 8) for prompt in prompts]
+    assert len({*found[0], *found[1]}) > 3, "an answer that says one thing over and over would show nothing"
+
+
+def test_gemma_2_gives_the_numbers_of_transformers(tmp_path: Path) -> None:
+    loaded = load(str(FAMILIES["gemma2"].save(tmp_path)))
+    own = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).requires_grad_(False)
+    ids = torch.arange(5, 45)[None]
+    assert own.config._attn_implementation == "eager"
+    torch.testing.assert_close(loaded.model(input_ids=ids).logits, own(input_ids=ids).logits)
+    assert own.config.attn_logit_softcapping == 1.0
+    for layer in own.model.layers:
+        layer.self_attn.attn_logit_softcapping = None
+    assert float((loaded.model(input_ids=ids).logits - own(input_ids=ids).logits).abs().max()) > 0.1
+
+
+def test_a_model_without_attention_is_refused_in_words(tmp_path: Path) -> None:
+    folder = of_kind(tmp_path, MambaConfig(**SMALL, state_size=8))
+    with pytest.raises(InputError, match="is a mamba model, which reads by a running state") as raised:
+        load(str(folder))
+    assert raised.value.advice == "Choose a model with attention."

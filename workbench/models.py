@@ -25,6 +25,10 @@ from workbench.settings import POCKET as POCKET
 
 _FALLBACK_LENGTH = 2048
 _MEBIBYTE = 2**20
+_EAGER_NOTE = (
+    "PyTorch's fast attention does not compute that of {}, so it is computed product by product: exactly, more slowly, "
+    "and with memory that grows with the square of a text's length, which `plan` does not count."
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -155,7 +159,7 @@ def load(
     if not placed:
         model.to(device)
     quantised.guard(model, chosen.compute)
-    notes = _notes(chosen, device, tokenizer)
+    notes = _notes(chosen, device, tokenizer, model)
     for note in notes:
         warnings.warn(note, LoadingNote, stacklevel=2)
     commit = fetched or getattr(model.config, "_commit_hash", None)
@@ -163,17 +167,30 @@ def load(
 
 
 def _whole(name: str, source: str, **how: Any) -> Any:
-    """The model, each of its weights from the files: of what they lack transformers makes up random ones."""
+    """The model, each of its weights from the files: of what they lack transformers makes up random ones.
+
+    Its attention is PyTorch's own (SDPA) where that computes it. A bound on attention's scores (Gemma 2) or a token to
+    look away at (GPT-OSS) it does not know; there transformers' plain products do, which are slower.
+    """
     from transformers import AutoModelForCausalLM
 
-    model, said = AutoModelForCausalLM.from_pretrained(
-        source,
-        **how,
-        use_safetensors=True,
-        attn_implementation="sdpa",
-        ignore_mismatched_sizes=True,  # they are refused below, by name
-        output_loading_info=True,
-    )
+    how |= {
+        "use_safetensors": True,
+        "ignore_mismatched_sizes": True,  # they are refused below, by name
+        "output_loading_info": True,
+    }
+    try:
+        model, said = AutoModelForCausalLM.from_pretrained(source, **how, attn_implementation="sdpa")
+    except ValueError as error:  # raised before any weights are read
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        model, said = AutoModelForCausalLM.from_pretrained(source, **how, attn_implementation="eager")
+        if getattr(model, "_is_stateful", False):
+            raise InputError(
+                f"{name} is a {model.config.model_type} model, which reads by a running state in place of attention; "
+                "it can be neither sampled from nor taught here.",
+                "Choose a model with attention.",
+            ) from error
     if said["missing_keys"]:
         raise InputError(
             f"The files of {name} lack {_listed(said['missing_keys'])}, so it would answer with random weights there.",
@@ -201,9 +218,14 @@ def _stored(config: Any) -> dict[str, Any] | None:
     return found if found is None or isinstance(found, dict) else dict(found.to_dict())
 
 
-def _notes(chosen: quantised.Precision, device: torch.device, tokenizer: Any) -> tuple[str, ...]:
+def _notes(chosen: quantised.Precision, device: torch.device, tokenizer: Any, model: Any) -> tuple[str, ...]:
     slow = device.type == "cpu" and chosen.name in quantised.QUANTISED
-    notes = (quantised.CPU_NOTE.format(chosen.name) if slow else None, chat.thinking(tokenizer).note)
+    eager = getattr(model.config.get_text_config(), "_attn_implementation", None) == "eager"
+    notes = (
+        quantised.CPU_NOTE.format(chosen.name) if slow else None,
+        _EAGER_NOTE.format(model.config.model_type) if eager else None,
+        chat.thinking(tokenizer).note,
+    )
     return tuple(note for note in notes if note)
 
 
