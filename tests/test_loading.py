@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BloomConfig, GptOssConfig, MambaConfig
+from transformers import AutoModelForCausalLM, BloomConfig, GptOssConfig, MambaConfig, Qwen3MoeConfig
 
 from tests import tiny
 from tests.families import FAMILIES
 from workbench.errors import InputError
+from workbench.memory import estimate, read_shape
 from workbench.models import LoadedModel, LoadingNote, load
 from workbench.roles import make_roles
 from workbench.sampling import Choice, sample
-from workbench.settings import LoraSettings
+from workbench.settings import LoraSettings, Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
 
@@ -131,3 +132,20 @@ def test_a_model_without_attention_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a mamba model, which reads by a running state") as raised:
         load(str(folder))
     assert raised.value.advice == "Choose a model with attention."
+
+
+@pytest.mark.parametrize("precision", ["4-bit", "8-bit"])
+def test_experts_that_are_not_quantised_are_told_of_and_planned(tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128, "tie_word_embeddings": False}
+    config = Qwen3MoeConfig(**{**SMALL, "hidden_size": 128}, **{**HEADS, "head_dim": 32}, **experts)
+    loaded = load(str(of_kind(tmp_path, config)), precision=precision)
+    (note,) = (note for note in loaded.notes if "experts" in note)
+    assert note.startswith("393,216 of its 588,288 weights stay in 32 bits, 0.002 GB of them")
+    # On a processor, which computes in 32 bits, what is not quantised is twice as large as planned.
+    held = [(p.numel() * p.element_size(), p.is_floating_point()) for p in loaded.model.parameters()]
+    real = sum(size / 2 if floating else size for size, floating in held)
+    planned = estimate(read_shape(config.to_dict()), precision, Settings()).parts[0].size
+    assert planned == pytest.approx(real, rel=0.01)
+    dense = load(str(FAMILIES["gemma3-vision"].save(tmp_path / "dense")), precision=precision)
+    assert not [note for note in dense.notes if "experts" in note]

@@ -169,6 +169,19 @@ def test_pictures_and_experts() -> None:
     assert (shape.experts, shape.inner, shape.used) == (8, 768, 2)
 
 
+@pytest.mark.parametrize(("precision", "wide"), [("4-bit", 0.52), ("8-bit", 1.0)])
+def test_experts_are_counted_whole_where_the_rest_is_quantised(precision: str, wide: float) -> None:
+    # Qwen3-30B-A3B's own numbers.
+    many = {"num_experts": 128, "moe_intermediate_size": 768, "num_experts_per_tok": 8, "hidden_size": 2048}
+    shape = read_shape({**QWEN3_4B, **many, "num_hidden_layers": 48, "tie_word_embeddings": False})
+    experts = 48 * 128 * 3 * 2048 * 768
+    weights = estimate(shape, precision, Settings()).parts[0]
+    assert weights.size == pytest.approx((shape.linear - experts) * wide + (shape.other + experts) * 2.0)
+    assert weights.size > 58e9 and "29.0 billion in experts x 2 bytes: they are not quantised" in weights.why
+    assert "experts" not in estimate(shape, "bf16", Settings()).parts[0].why
+    assert "experts" not in estimate(read_shape(QWEN3_4B), precision, Settings()).parts[0].why
+
+
 @pytest.mark.parametrize("config", [{}, {"hidden_size": "big"}, {"hidden_size": True}, {"model_type": "vit"}])
 def test_a_config_that_says_too_little_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"config\.json does not say"):

@@ -20,7 +20,8 @@ from workbench.execution import Execution, answers_in_a_row
 from workbench.settings import Settings
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "8-bit": 1.0, "4-bit": 0.52}
-"""Bytes of one weight; 4-bit is NF4 with doubly quantised scales. Both it and 8-bit are of the linear layers only."""
+"""Bytes of one weight; 4-bit is NF4 with doubly quantised scales. Both it and 8-bit are of the linear layers only, and
+not of experts: transformers holds those of a layer in one block, which bitsandbytes leaves in 16 bits."""
 
 QUANTISED = ("8-bit", "4-bit")
 
@@ -79,6 +80,11 @@ class Shape:
         """Weights of the linear layers, the head left out."""
         attention = self.hidden * (2 * self.queries + 2 * self.keys)
         return self.layers * (attention + self.experts * self.matrices * self.hidden * self.inner)
+
+    @property
+    def in_experts(self) -> int:
+        """Those of the linear layers' weights that are in experts; 0 where there is one MLP for all tokens."""
+        return self.layers * self.experts * self.matrices * self.hidden * self.inner if self.experts > 1 else 0
 
     @property
     def other(self) -> int:
@@ -189,7 +195,8 @@ def estimate(
         pack: whether small models are copied to run faster.
     """
     wide = 2.0 if dtype in QUANTISED else BYTES[dtype]
-    weights = shape.linear * BYTES[dtype] + shape.other * wide
+    experts = shape.in_experts if dtype in QUANTISED else 0
+    weights = (shape.linear - experts) * BYTES[dtype] + (shape.other + experts) * wide
     batch, longest, rank = settings.optim.batch, settings.rollout.max_new_tokens, settings.lora.rank
     micro, at_once = work.micro_batch or batch, work.at_once or batch
     packed = pack and weights <= PACKED_UP_TO and shape.family in _PACKED_FAMILIES and dtype not in QUANTISED
@@ -222,7 +229,12 @@ def estimate(
     vectors = LOSS_VECTORS[settings.divergence.divergence] + (0.0 if wide == 4 else 0.5)
     loss = vectors * 4 * shape.vocabulary * chunk + 3 * micro * longest * shape.hidden * wide
     parts = [
-        Part("Weights", weights, f"{count(shape.parameters)} weights x {BYTES[dtype]:g} bytes ({dtype})"),
+        Part(
+            "Weights",
+            weights,
+            f"{count(shape.parameters)} weights x {BYTES[dtype]:g} bytes ({dtype})"
+            + (f", but {count(experts)} in experts x {wide:g} bytes: they are not quantised" if experts else ""),
+        ),
         Part("Copies to run faster", copies, "small models are copied for the base" + " and for the student" * merged),
         Part("Program", PROGRAM, "Python, PyTorch and transformers themselves"),
         Part(

@@ -20,6 +20,7 @@ from torch import nn
 
 from workbench import chat, hub, quantised
 from workbench.errors import InputError
+from workbench.memory import count, gigabytes
 from workbench.pocket import WEIGHTS
 from workbench.settings import POCKET as POCKET
 
@@ -220,13 +221,20 @@ def _stored(config: Any) -> dict[str, Any] | None:
 
 def _notes(chosen: quantised.Precision, device: torch.device, tokenizer: Any, model: Any) -> tuple[str, ...]:
     slow = device.type == "cpu" and chosen.name in quantised.QUANTISED
+    blocks, total = (quantised.in_blocks(model) if chosen.name in quantised.QUANTISED else 0), parameters(model)
     eager = getattr(model.config.get_text_config(), "_attn_implementation", None) == "eager"
     notes = (
         quantised.CPU_NOTE.format(chosen.name) if slow else None,
+        _blocks_note(blocks, total, chosen.compute) if 10 * blocks > total else None,
         _EAGER_NOTE.format(model.config.model_type) if eager else None,
         chat.thinking(tokenizer).note,
     )
     return tuple(note for note in notes if note)
+
+
+def _blocks_note(blocks: int, total: int, held: torch.dtype) -> str:
+    size = held.itemsize
+    return quantised.BLOCKS_NOTE.format(count(blocks), count(total), 8 * size, gigabytes(size * blocks))
 
 
 def full_name(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from workbench.errors import InputError
 from workbench.settings import PRECISIONS as PRECISIONS
@@ -30,6 +31,12 @@ CPU_NOTE = (
     "bitsandbytes has a faster way there, which loses most of the gradient without an error; it is kept off."
 )
 """What a person reads who asks for a quantised model without a GPU."""
+
+BLOCKS_NOTE = (
+    "{} of its {} weights stay in {} bits, {} of them: experts are held in one block for each layer, which "
+    "bitsandbytes does not quantise."
+)
+"""What a person reads whose quantised model is far larger than its precision says."""
 
 # What reads weights that somebody else has quantised: the package, and its name on PyPI.
 _READERS = {
@@ -195,6 +202,15 @@ def numbers(parameter: Tensor) -> int:
     """How many weights a parameter stands for; a 4-bit one holds two in each byte."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
+
+
+def in_blocks(model: nn.Module) -> int:
+    """How many weights of experts are numbers of their own still, though the model is quantised.
+
+    transformers 5 holds the experts of a layer as one block [experts, out, in], and bitsandbytes takes linear layers.
+    """
+    own = {id(p): p for m in model.modules() if not isinstance(m, _ConvNd) for p in m.parameters(recurse=False)}
+    return sum(p.numel() for p in own.values() if p.dim() == 3 and p.is_floating_point())
 
 
 def written_out(model: Any) -> Any:
