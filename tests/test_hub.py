@@ -17,6 +17,7 @@ import pytest
 import torch
 from huggingface_hub import constants, file_download
 
+from tests import tiny
 from tests.command import call
 from tests.test_worker import Inside
 from tests.waiting import until
@@ -335,10 +336,33 @@ def test_a_model_on_this_disk_is_loaded_though_the_hub_refuses_it(endpoint: Endp
 
 
 def test_each_file_of_weights_is_named_as_its_turn_comes(endpoint: Endpoint) -> None:
-    (endpoint.folder / "more.safetensors").write_bytes(b"x" * 1000)
+    tiny.in_shards(endpoint.folder)
     named: list[str] = []
     hub.fetch("someone/tiny", None, begins=named.append)
-    assert named == ["model.safetensors", "more.safetensors", ""]
+    assert named == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", ""]
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_weights_that_lie_there_a_second_time_are_not_fetched(endpoint: Endpoint, shards: bool) -> None:
+    whole = (endpoint.folder / "model.safetensors").read_bytes()
+    if shards:
+        tiny.in_shards(endpoint.folder)
+    # As Mistral's repositories have them, in names of its own; and what somebody has left there.
+    for name in ("consolidated.safetensors", "consolidated-00001-of-00001.safetensors", "old.safetensors"):
+        (endpoint.folder / name).write_bytes(whole)
+    totals: list[float] = []
+    hub.fetch("someone/tiny", None, lambda done, total: totals.append(total))
+    got = {name for name, _ in endpoint.asked if name.endswith(".safetensors")}
+    assert got == ({f"model-0000{n}-of-00002.safetensors" for n in (1, 2)} if shards else {"model.safetensors"})
+    assert {*totals} == {sum(p.stat().st_size for p in endpoint.files() if p.suffix != ".bin") - 3 * len(whole)}
+    assert load("someone/tiny").revision == COMMIT
+
+
+def test_an_index_that_cannot_be_read_keeps_nothing_back(endpoint: Endpoint) -> None:
+    tiny.in_shards(endpoint.folder)
+    (endpoint.folder / "model.safetensors.index.json").write_text("[half of")
+    hub.fetch("someone/tiny", None)
+    assert len({name for name, _ in endpoint.asked if name.endswith(".safetensors")}) == 2
 
 
 def test_the_worker_names_the_file_and_stops_at_a_word(endpoint: Endpoint, tmp_path: Path, tiny_folder: Path) -> None:

@@ -8,6 +8,7 @@ its own in its cache, from the byte where an earlier call stopped, and it finds 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from workbench.errors import InputError
 
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _CONFIG = "config.json"
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
 _SECONDS = 10
 _SPARE = 500_000_000
 _AGAIN = "ask for the model again: it goes on from there."
@@ -133,7 +136,8 @@ def fetch(
         info = HfApi(endpoint=constants.ENDPOINT).model_info(
             name, revision=revision, files_metadata=True, timeout=_SECONDS
         )
-        commit, files = str(info.sha), _wanted(name, info)
+        commit = str(info.sha)
+        files = _read_ones(_wanted(name, info), lambda: _index(name, commit))
         weights, missing = _missing(name, commit, files)
         total = float(sum(int(f.size or 0) for f in files.values()))
         _check_room(name, missing)
@@ -206,6 +210,31 @@ def _wanted(name: str, info: Any) -> dict[str, Any]:
             "Choose a version with safetensors, or convert it once on a machine you can lose.",
         )
     return files
+
+
+def _read_ones(files: dict[str, Any], index: Callable[[], set[str]]) -> dict[str, Any]:
+    """Without the weights that transformers would not read: Mistral's lie there a second time, in a form of its own."""
+    weights = {n for n in files if n.endswith(".safetensors")}
+    used = {_WHOLE} if _WHOLE in files else weights & index() if _INDEX in files else weights
+    return {n: f for n, f in files.items() if n not in weights or n in (used or weights)}
+
+
+def _index(name: str, commit: str) -> set[str]:
+    """The files that a model's weights are spread over; none if what says so cannot be read."""
+    from huggingface_hub import constants, hf_hub_download
+
+    path = hf_hub_download(
+        name,
+        _INDEX,
+        revision=commit,
+        cache_dir=constants.HF_HUB_CACHE,
+        endpoint=constants.ENDPOINT,
+        etag_timeout=_SECONDS,
+    )
+    try:
+        return {str(file) for file in json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def _missing(name: str, commit: str, files: dict[str, Any]) -> tuple[list[_Weights], float]:
