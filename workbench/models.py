@@ -120,13 +120,21 @@ def load(
 
     Raises:
         InputError: the folder holds no model, the weights are pickled or not all there, the id is unknown or cannot
-            be downloaded, there is too little disk, the download was stopped, or a package is missing.
+            be downloaded, there is too little disk, the download was stopped, a package is missing, or a revision is
+            asked for of what has none.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     source, here_only = _source(name), False
     fetched: str | None = None
-    if source == name and not Path(source).is_dir():
+    here = source != name or Path(source).is_dir()
+    if here and revision:
+        what = "bundled" if name == POCKET else "a folder on this disk"
+        raise InputError(
+            f"{name} is {what}, so it has no revision {revision!r}.",
+            "Leave the revision out, or name a Hugging Face id.",
+        )
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not here:
         here_only = True
         if hub.config(name, revision) is not None:
             # From here on it is a folder on this disk.

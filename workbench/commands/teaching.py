@@ -70,6 +70,14 @@ def _earlier(options: argparse.Namespace, folder: Path) -> Run:
             f"Run {earlier.name} was taught on {name}, not on {options.model}.",
             f"Leave --model out, or use {name}.",
         )
+    pinned = earlier.config.get("revision")
+    if options.revision and options.revision != pinned:
+        at = f" at revision {pinned}" if pinned else ""
+        raise InputError(
+            f"Run {earlier.name} was taught on {name}{at}, and what goes on from it is too; --revision is "
+            f"{options.revision}.",
+            "Leave --revision out.",
+        )
     if not earlier.adapter.is_dir():
         raise InputError(f"Run {earlier.name} is not finished.", f"First: workbench resume {earlier.name}.")
     read_adapter(earlier.adapter)
