@@ -372,6 +372,10 @@ def test_the_code_is_that_of_the_fields(desk: Desk, run: Run) -> None:
     made = compare.show_code(desk, run.name, "Why?", "So.", 50, 0.5, 3)
     assert "--prompt 'Why?' --demonstration So. --step 50 --temperature 0.5 --seed 3" in made.shell
     compile(made.python, "code", "exec")
+    turns = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    made = compare.show_code(desk, run.name, "Why?", "So.", 50, 0.5, 3, turns)
+    assert made.shell.startswith("# The command line asks one question alone")
+    assert "prompt=({'role': 'user', 'content': 'Hi.'}, " in made.python and "'Why?'})" in made.python
     with pytest.raises(InputError, match="no run is chosen"):
         compare.show_code(desk, "", "Why?", "", 0, 0, 0)
 

@@ -139,6 +139,19 @@ def test_what_the_hub_could_not_say_is_asked_again_on_request(desk: Desk, config
     assert loading.lookups.find("some/model").shape == SHAPE
 
 
+def test_the_model_that_the_page_names_is_known_without_a_network(desk: Desk) -> None:
+    def fetch(_: str) -> Path:
+        raise InputError("The hub does not answer.", "Check the network.")
+
+    name, loading = "Qwen/Qwen3-4B-Instruct-2507", Loading(Lookups(fetch))
+    for asked in (name, "some/model"):
+        model.view(desk, loading, {}, asked, "4-bit")
+    until(lambda: loading.lookups.version == 2)
+    html = model.estimate(desk, loading, name, "4-bit")
+    assert "4.0 billion weights" in html and "by its published config.json, which comes with the workbench" in html
+    assert "Check the network." in model.estimate(desk, loading, "some/model", "4-bit")
+
+
 def test_the_verdict_says_whether_and_why() -> None:
     small = read_shape(json.loads((WEIGHTS / "config.json").read_text()))
     assert verdict(small, "auto", Settings(), COMPUTER).fits == "yes"

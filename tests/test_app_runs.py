@@ -301,6 +301,7 @@ def test_what_is_in_the_files_is_checked(desk: Desk, tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, bytes | str], str]] = [
         ({"config.json": "{"}, "config.json cannot be used"),
         ({"config.json": "[]"}, "config.json cannot be used"),
+        ({"config.json": '{"model": "pocket"}'}, "config.json cannot be used: it lacks '"),
         ({"config.json": config_with(desk, model="/etc")}, "neither pocket nor a hub id"),
         ({"config.json": config_with(desk, model="../x")}, "neither pocket nor a hub id"),
         ({"config.json": config_with(desk, settings={"lora": {"rank": 0}})}, "--rank is 0"),

@@ -277,8 +277,16 @@ def test_a_fall_of_retention_warns_and_offers_earlier_checkpoints(at: Open) -> N
     assert shown["checkpoint"]["choices"][0][0] == "Step 20: skill 50%, retention 94%"
     desk.drafts.type("teach.limit", "15")
     assert parts(desk, {})["warning"] == ""
-    desk.drafts.type("teach.limit", "3")
-    assert [step for _, step in parts(desk, {})["checkpoint"]["choices"]] == [10, 20]
+    for points in ("3", "1"):  # 98% is enough, and then it is the best that there is
+        desk.drafts.type("teach.limit", points)
+        assert [step for _, step in parts(desk, {})["checkpoint"]["choices"]] == [10, 20]
+
+
+def test_where_there_is_no_way_back_nothing_is_said_of_a_stop(at: Open) -> None:
+    desk = at()
+    desk.drafts.choose(run=write_run(desk, 10, 10, lambda _: 0.5))
+    warned = parts(desk, {})["warning"]
+    assert "There is no earlier checkpoint to go back to." in warned and "Stop" not in warned
 
 
 def test_going_back_makes_a_run_that_ends_there(at: Open) -> None:

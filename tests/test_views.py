@@ -291,7 +291,9 @@ def test_states_in_words() -> None:
     )
     nothing = [replace(e, skill=measure(0, 50)) if isinstance(e, Evaluated) else e for e in a_run(200)]
     assert "Skill is still 0%" in words.state_sentence(nothing)
-    assert words.state_sentence(nothing).endswith("teach for more steps or more strongly, after a look at Check.")
+    assert words.state_sentence(nothing).endswith("forgot much: teach less strongly, after a look at Check.")
+    kept = [replace(e, retention=measure(19, 20)) if isinstance(e, Evaluated) else e for e in nothing]
+    assert words.state_sentence(kept).endswith("teach for more steps or more strongly, after a look at Check.")
     imported: list[Event] = [RunStarted("x", "imported", "pocket", 0, 0, 0, 0, 0), RunEnded(0, 0.0)]
     assert words.state_sentence(imported).startswith("Imported, so nothing was measured here.")
     assert words.state_sentence([], Status(alive=True, state="teaching", run="x", phase="Measuring"), run="x") == (

@@ -140,8 +140,9 @@ def compare(
     step: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    turns: Sequence[dict[str, str]] = (),
 ) -> Code:
-    """Asking all three."""
+    """Asking all three; after `turns` of a conversation, which the command line does not take."""
     flags = {
         "prompt": shlex.quote(question),
         "demonstration": shlex.quote(shown) if shown.strip() else None,
@@ -151,6 +152,9 @@ def compare(
     }
     given = "".join(f" --{flag} {value}" for flag, value in flags.items() if value is not None)
     shell = f"workbench compare {shlex.quote(run)} --runs {_quoted(desk.runs)}{given}"
+    if turns:
+        shell = "# The command line asks one question alone; the lines of Python ask it after what was said so far."
+    prompt = (*turns, {"role": "user", "content": question}) if turns else question
     python = f"""from pathlib import Path
 
 from workbench import Choice, Demonstration, Settings, answer, open_run, student_at
@@ -159,7 +163,7 @@ from workbench.training.batches import make_prompts
 run = open_run({run!r}, Path({_path(desk.runs)!r}))
 settings = Settings.from_dict(run.config["settings"])
 roles = student_at(run, {step!r})
-row = Demonstration(prompt={question!r}, demonstration={shown.strip() or None!r})
+row = Demonstration(prompt={prompt!r}, demonstration={shown.strip() or None!r})
 longest = settings.rollout.max_new_tokens
 prompts = make_prompts(roles.loaded.tokenizer, settings)
 tokens = prompts.tokenise_all([row], roles.loaded.longest, longest)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -75,9 +75,8 @@ def build(desk: Desk, shared: Shared) -> None:
             carry_on = gr.Button("Carry on", size="md", min_width=120)
             start_over = gr.Button("Start over", size="md", min_width=120)
     held_out.build(desk, shared, run, step, question)
-    code.button(partial(show_code, desk), [run, question, demonstration, step, temperature, seed])
-
     filled, asked, turns = gr.State(("", "")), gr.State(None), gr.State([])
+    code.button(partial(show_code, desk), [run, question, demonstration, step, temperature, seed, turns])
     fields = [
         shared.cursor,
         question,
@@ -283,13 +282,20 @@ def _in_view(desk: Desk, names: list[str], cursor: Cursor) -> str:
 
 
 def show_code(
-    desk: Desk, run: str, question: str, shown: str, step: int, temperature: float, seed: int | None
+    desk: Desk,
+    run: str,
+    question: str,
+    shown: str,
+    step: int,
+    temperature: float,
+    seed: int | None,
+    turns: Sequence[dict[str, str]] = (),
 ) -> code.Code:
     """What the command line and Python do for the same. Raises InputError where a field is missing."""
     if not run:
         raise InputError("These lines ask a run's student, and no run is chosen.", "Choose one under Student of run.")
     text = (question or "").strip() or "What is 3 plus 4?"
-    return code.compare(desk, run, text, shown or "", step or None, float(temperature or 0), int(seed or 0))
+    return code.compare(desk, run, text, shown or "", step or None, float(temperature or 0), int(seed or 0), turns)
 
 
 def _endpoint(desk: Desk) -> None:

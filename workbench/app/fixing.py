@@ -12,6 +12,7 @@ import gradio as gr
 from workbench.app import rows, sheet
 from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
+from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip, plain
 
@@ -82,7 +83,9 @@ def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> list
     except WorkbenchError as error:
         return [wrong(error), *[gr.skip()] * sheet.VIEW]
     count = len(desk.drafts.rows)
-    return [note(f"Kept as row {count}."), *sheet.view(desk, rows.pages(count))]
+    own = json.loads(desk.drafts.typed(_ANSWERED) or "[null, null]") == [question.strip(), corrected.strip()]
+    same = " The answer is the model's own as it stands: an example teaches only what is corrected." if own else ""
+    return [note(f"Kept as row {count}.{same}"), *sheet.view(desk, rows.pages(count))]
 
 
 def keep_as_is(desk: Desk, question: str, answer: str) -> list[str]:
@@ -92,6 +95,9 @@ def keep_as_is(desk: Desk, question: str, answer: str) -> list[str]:
     asked, said = json.loads(desk.drafts.typed(_ANSWERED) or "[null, null]")
     if asked != question.strip():
         return [note("Ask it first, to see which answer would stay.", "wrong"), keep_text(desk)]
+    if row_of(desk.drafts.good, question) is not None:
+        said = "It is one of your examples, which are there to change its answer. Delete it there first."
+        return [note(said, "wrong"), keep_text(desk)]
     if (answer or "").strip() != said.strip():
         advice = "Keep it as an example, or ask again to see the model's own."
         return [note(f"The answer was corrected, so it would not stay. {advice}", "wrong"), keep_text(desk)]

@@ -136,6 +136,10 @@ def _take(
         chosen = tuple((field, column) for field, column in asdict(columns).items() if column is not None)
         _remember(desk, Intake(keep_source().name, name, chosen, error.there, (_CHOOSE,), add))
         raise InputError(error.problem, "Nothing was changed yet. " + _CHOOSE) from error
+    except InputError:
+        if columns == Columns():
+            _remember(desk, Intake())  # there are no columns of it to choose, and those from before are not meant
+        raise
     file = keep_source()
     keep = [row for row in reading.rows if row.get("keep") is True]
     if add and drafts.rows:
@@ -146,7 +150,9 @@ def _take(
     taken = tuple((field, column) for field, column in reading.columns.items() if field in FIELDS)
     _remember(desk, Intake(file.name, name, taken, reading.there, reading.notes))
     also = f" {len(keep)} of them are questions to keep." if keep else ""
-    return f"{len(reading.rows)} rows were read.{also}"
+    count = len(reading.rows)
+    source = "" if name == "pasted" else f" from {file.name}"
+    return f"{count} row{'s were' if count != 1 else ' was'} read{source}.{also}"
 
 
 def _remember(desk: Desk, intake: Intake) -> None:

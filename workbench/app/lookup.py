@@ -15,6 +15,7 @@ from workbench import hub
 from workbench.errors import InputError
 from workbench.execution import Execution
 from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, largest_batch, read_shape
+from workbench.planning import KNOWN
 from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
 
@@ -24,6 +25,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "8-bit", "4-bit")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _LONGEST = 255
 _DOWNLOADED = "Its weights will be downloaded from the hub."
+_PUBLISHED = "The hub does not answer; this is by its published config.json, which comes with the workbench."
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Lookups:
             found = _read(name, self._fetch(name), _DOWNLOADED, download=True)
         except InputError as error:
             found = Found(name, problem=f"{error.problem} {error.advice}", download=True)
+            if name in KNOWN:
+                found = Found(name, _PUBLISHED, read_shape(KNOWN[name]), download=True)
         except Exception as error:  # noqa: BLE001 - a thread that dies would leave the page asking for ever
             said = f"{name} could not be looked up ({type(error).__name__}: {error}). Try again."
             found = Found(name, problem=said, download=True)

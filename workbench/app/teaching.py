@@ -270,7 +270,8 @@ def warning(desk: Desk, name: str | None, events: list[Event]) -> tuple[str, lis
     text = f"Much is being forgotten: retention was {percent(best)} {when} and is {percent(now)} at step {step}."
     back = _checkpoints(desk.run(name), events, step, best - limit(desk) / 100)
     if not back:
-        return f"{text} There is no earlier checkpoint to go back to. Stop keeps what there is.", []
+        stop = " Stop keeps what there is." if is_taught(name, desk.worker.status) else ""
+        return f"{text} There is no earlier checkpoint to go back to.{stop}", []
     return (
         f"{text} You can go back: the run stops and stays as it is, and a new run ends at an earlier checkpoint, to "
         "compare and to export. Teaching less strongly, or with keep rows, forgets less.",
@@ -279,7 +280,7 @@ def warning(desk: Desk, name: str | None, events: list[Event]) -> tuple[str, lis
 
 
 def _checkpoints(run: Run, events: list[Event], before: int, least: float) -> list[tuple[str, int]]:
-    """Checkpoints before a step; first the last one that still knew enough."""
+    """Checkpoints before a step; first the last one that still knew enough, then those that knew the most."""
     measured = {e.step: e for e in events if isinstance(e, Evaluated)}
     steps = [step for step in reversed(saved_steps(run)) if step < before]
 
@@ -288,7 +289,8 @@ def _checkpoints(run: Run, events: list[Event], before: int, least: float) -> li
         return found.retention.value if found is not None and found.retention is not None else 0.0
 
     good = [step for step in steps if kept(step) >= least]
-    return [(_words(step, measured.get(step)), step) for step in [*good, *(s for s in steps if s not in good)]]
+    rest = sorted((step for step in steps if step not in good), key=kept, reverse=True)
+    return [(_words(step, measured.get(step)), step) for step in [*good, *rest]]
 
 
 def _words(step: int, measured: Evaluated | None) -> str:

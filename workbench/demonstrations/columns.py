@@ -138,13 +138,13 @@ def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[
     if "instruction" in there and chosen.get("prompt") == there["instruction"] and "input" in there:
         chosen["input"] = there["input"]
     _require(table, chosen, need, excused=messages is not None or "keep" in there or "context" in chosen)
-    guessed = [f"{field} from column {column!r}" for field, column in chosen.items() if field != column]
-    if guessed:
-        notes.insert(0, "Read " + ", ".join(guessed) + ".")
     for extra, aliases in _EXTRAS.items():
         found = next((there[a] for a in aliases if a in there), None)
         if found is not None:
             chosen[extra] = found
+    guessed = [f"{field} from column {column!r}" for field, column in chosen.items() if field != column]
+    if guessed:
+        notes.insert(0, "Read " + ", ".join(guessed) + ".")
     return chosen, [*notes, *_unused(table, chosen)]
 
 

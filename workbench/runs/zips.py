@@ -212,6 +212,7 @@ def _reading(name: str, read: Callable[[], Any]) -> Any:
     except WorkbenchError as error:
         raise InputError(f"{name} cannot be used: {error.problem}", error.advice) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{name} cannot be used: {error}.", "The run was made by another program or is damaged."
+            f"{name} cannot be used: {what}.", "The run was made by another program or is damaged."
         ) from error

@@ -10,6 +10,7 @@ from workbench.views.meters import before, begun, known, latest
 from workbench.views.text import percent
 
 _WINDOW = 60
+_MUCH = 0.1  # of what it knew
 """Events whose durations tell how long the rest will take."""
 
 
@@ -152,6 +153,9 @@ def what_next(events: Sequence[Event]) -> str:
     if step and skill is not None and base is not None and skill.good and base.good:
         return "It could do it before, so there was little to learn. Go on to Compare."
     if step and skill is not None and base is not None and skill.value <= base.value:
+        fall = fall_of_retention(events)
+        if fall is not None and fall[1] - fall[2] > _MUCH:
+            return "It has not learned it and forgot much: teach less strongly, after a look at Check."
         return "It has not learned it: teach for more steps or more strongly, after a look at Check."
     return "Go on to Compare."
 
