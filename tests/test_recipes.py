@@ -341,7 +341,7 @@ def test_rows_that_do_not_fit_are_counted(
     status, found, _ = call(capsys, "recipe", "medical", *flags, *QUICK)
     assert status == 0
     run = Run(Path(found["methods"]["sft"]["run"]))
-    assert len(run.rows("teaching")) == 8 and run.config["notes"][-1].startswith("2 rows too long")
+    assert len(run.rows("teaching")) == 8 and run.config["notes"][-1].startswith("2 rows that this model cannot read")
 
 
 def test_the_list_needs_no_network_and_no_torch(capsys: pytest.CaptureFixture[str]) -> None:

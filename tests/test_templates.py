@@ -159,6 +159,42 @@ def test_the_marks_of_a_turn_are_refused_in_a_row() -> None:
         prompts.tokenise_all([row], 512, 8)
 
 
+_SYSTEM, _HI, _HELLO, _WHY = (
+    {"role": role, "content": text}
+    for role, text in (("system", "Be short."), ("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
+)
+
+
+@pytest.mark.parametrize(
+    ("turns", "words", "advice"),
+    [
+        ([_HELLO, _WHY], "roles must alternate", "Begin the conversation with a user turn"),
+        ([_SYSTEM, _HELLO, _WHY], "roles must alternate", "Begin the conversation with a user turn"),
+        ([_HI, _WHY], "roles must alternate", "join those of one role"),
+        ([_HI, _HELLO, _SYSTEM, _WHY], "roles must alternate", "at the very beginning only"),
+        ([_SYSTEM, _HI], "System role not supported", "into the first question"),
+        ([_HI], "Not today", "choose another model"),
+    ],
+)
+def test_a_conversation_that_the_template_refuses_is_named_with_its_words(
+    turns: list[Any], words: str, advice: str
+) -> None:
+    made = tokenizer("gemma3")
+    if "alternate" not in words:
+        made.chat_template = f"{{{{ raise_exception('{words}.') }}}}"
+    prompts = Prompts(made)
+    row = Demonstration(turns, "d", id="a")
+    for read in (
+        lambda: prompts.tokenise_all([row], 512, 8),
+        lambda: prompts.tokenise_question(row, 512, 8),
+        lambda: prompts.render(prompts.teacher_messages(row)),
+    ):
+        with pytest.raises(InputError, match=f"is refused by this model's chat template: .*{words}.*\\.\n.*{advice}"):
+            read()
+    with pytest.raises(InputError, match="^row a is refused"):
+        prompts.tokenise_all([row], 512, 8)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

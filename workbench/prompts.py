@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from workbench import chat
 from workbench.demonstrations import Demonstration, Message
 from workbench.errors import InputError
@@ -94,28 +96,39 @@ class Prompts:
         content = _PLACEHOLDER.sub(lambda match: said[match.group()], self.template)
         return [*messages[:-1], {"role": messages[-1]["role"], "content": content}]
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The exact text that the model reads, special tokens included."""
-        text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **self._thinking.options
-        )
+    def render(self, messages: Sequence[Message], name: str = "The conversation") -> str:
+        """The exact text that the model reads, special tokens included.
+
+        Args:
+            name: what an error calls the conversation.
+
+        Raises:
+            InputError: the chat template refuses it, as Gemma's does two turns of the user in a row.
+        """
+        try:
+            text = self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, **self._thinking.options
+            )
+        except TemplateError as error:
+            words = f"{error}".strip().rstrip(".") or type(error).__name__
+            raise InputError(f"{name} is refused by this model's chat template: {words}.", _mend(messages)) from error
         return str(text) + self._thinking.closing
 
-    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of `render(messages)`; the template brings its own special tokens."""
-        return self._ids(self.render(messages))
+    def encode(self, messages: Sequence[Message], name: str = "The conversation") -> tuple[int, ...]:
+        """Token ids of `render(messages)`; the template brings its own special tokens. Errors as for `render`."""
+        return self._ids(self.render(messages, name))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         # What is too long is refused by `tokenise_all`, which names the row; the tokenizer's own warning does not.
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def tokenise(self, row: Demonstration) -> PromptTokens:
-        """Both prompts and the target of one row."""
-        student = self.encode(self.student_messages(row))
+    def tokenise(self, row: Demonstration, name: str = "The conversation") -> PromptTokens:
+        """Both prompts and the target of one row. Arguments and errors as for `render`."""
+        student = self.encode(self.student_messages(row), name)
         target = None
         if row.demonstration is not None and not row.keep:
             target = (*self._ids(row.demonstration), self._turn_end)
-        teacher = student if row.keep else self.encode(self.teacher_messages(row))
+        teacher = student if row.keep else self.encode(self.teacher_messages(row), name)
         return PromptTokens(row, student, teacher, target)
 
     def tokenise_all(self, rows: Iterable[Demonstration], limit: int, room: int) -> list[PromptTokens]:
@@ -127,15 +140,15 @@ class Prompts:
             room: tokens kept free for the completion.
 
         Raises:
-            InputError: no room is left, a prompt is longer than `limit - room`, or a text holds one of the
-                tokenizer's special tokens, which could forge a turn of the conversation. All rows that are too long
-                are counted, some named.
+            InputError: no room is left, a prompt is longer than `limit - room`, the chat template refuses a
+                conversation, or a text holds one of the tokenizer's special tokens, which could forge a turn of the
+                conversation. All rows that are too long are counted, some named.
         """
         rows = list(rows)
         _refuse_no_room(limit, room)
         for index, row in enumerate(rows):
             self._refuse_special_tokens(row, _name(row, index), _name(row, index))
-        tokens = [self.tokenise(row) for row in rows]
+        tokens = [self.tokenise(row, _name(row, index)) for index, row in enumerate(rows)]
         self._refuse_long(
             rows,
             [max(len(t.student), len(t.teacher)) for t in tokens],
@@ -157,7 +170,7 @@ class Prompts:
         _refuse_no_room(limit, room)
         asked = "The question" if isinstance(row.prompt, str) or len(row.prompt) == 1 else "The conversation"
         self._refuse_special_tokens(row, asked, "What the teacher is shown")
-        tokens = self.tokenise(row)
+        tokens = self.tokenise(row, asked)
         lengths = ((asked, len(tokens.student)), (f"{asked} with what the teacher is shown", len(tokens.teacher)))
         for what, length in lengths:
             if limit - room < length:
@@ -206,3 +219,18 @@ def _refuse_no_room(limit: int, room: int) -> None:
 
 def _name(row: Demonstration, index: int) -> str:
     return f"row {row.id}" if row.id else f"row {index + 1}"
+
+
+def _mend(messages: Sequence[Message]) -> str:
+    """What to do about a conversation that a chat template refuses, by what is unusual in it."""
+    roles = [message["role"] for message in messages]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if "system" in turns:
+        return "Leave a system text at the very beginning only, or put it into a question."
+    if turns and turns[0] != "user":
+        return "Begin the conversation with a user turn."
+    if any(one == other for one, other in zip(turns, turns[1:], strict=False)):
+        return "Let user and assistant take turns: join those of one role that follow on each other."
+    if turns != roles:
+        return "Put the system text into the first question."
+    return "Write it in another way, or choose another model."

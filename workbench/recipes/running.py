@@ -49,7 +49,8 @@ def request(
     held_out, lost_too = fitting(fetched.rows.validation, prompts, loaded.longest, room)
     notes = list(fetched.rows.notes)
     if lost + lost_too:
-        notes.append(f"{lost + lost_too} rows too long for this model or with its special tokens were left out.")
+        why = "too long, with its special tokens, or refused by its chat template"
+        notes.append(f"{lost + lost_too} rows that this model cannot read ({why}) were left out.")
     if not teaching:
         raise InputError(
             f"None of {len(fetched.rows.teaching)} rows fits a model that reads {loaded.longest} tokens, of which "
