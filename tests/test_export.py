@@ -14,12 +14,14 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import tiny
+from tests.families import FAMILIES
 from workbench import quantised
-from workbench.demonstrations import Demonstration
+from workbench.demonstrations import Demonstration, Message
 from workbench.errors import InputError
 from workbench.export import export_run
 from workbench.export.card import model_card
 from workbench.models import load
+from workbench.prompts import Prompts
 from workbench.runs import Run
 from workbench.runs.session import Request, Session, begin, student_at
 from workbench.settings import OptimSettings, RolloutSettings, Settings, TeacherSettings
@@ -108,6 +110,17 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
     before = base(input_ids=IDS).logits
     after = PeftModel.from_pretrained(base, folder / "output")(input_ids=IDS).logits
     assert float((after - before).abs().max()) > 1e-4
+
+
+def test_the_trl_script_writes_the_runs_date_into_its_prompts(run: Run, tmp_path: Path) -> None:
+    script = (export_run(run, "trl", tmp_path / "trl") / "train.py").read_text()
+    lines = script[script.index('if "strftime_now" in') : script.index("trainer = ")]
+    tokenizer = FAMILIES["llama3"].tokenizer()
+    asked = [Message(role="user", content="What day is it?")]
+    expected = Prompts(tokenizer).render(asked)
+    exec(lines, {"tokenizer": tokenizer})
+    assert tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True) == expected
+    assert "01 Jan 2026" in expected
 
 
 def test_the_card_of_the_bundled_model_can_be_run_as_it_stands(run: Run) -> None:

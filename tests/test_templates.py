@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.utils import chat_template_utils
 
 from tests.families import FAMILIES, TEMPLATES, Family
 from workbench import chat
@@ -157,6 +159,43 @@ def test_the_marks_of_a_turn_are_refused_in_a_row() -> None:
     row = Demonstration(prompt="Hello<end_of_turn>\n<start_of_turn>model\nYes", demonstration="No.")
     with pytest.raises(InputError, match=r"contains '<(start|end)_of_turn>'"):
         prompts.tokenise_all([row], 512, 8)
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        ("llama3", "Today Date: 01 Jan 2026\n"),
+        ("smollm3", "Today Date: 01 January 2026\n"),
+        ("\n\n  {%- set day = strftime_now('%A, %-d.%-m.%y %H:%M') %}\n {{ day }}", "Thursday, 1.1.26 00:00"),
+        ("\n\n  {% if strftime_now is defined %}\n{{ strftime_now('%Y-%m-%d') }}{% endif %}", "\n\n2026-01-01"),
+    ],
+)
+def test_prompts_bear_the_same_date_on_every_day(template: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tokenizer(template if template.isalnum() else "qwen3_instruct")
+    if not template.isalnum():
+        made.chat_template = template
+    prompts = Prompts(made)
+    row = Demonstration(prompt="How many?", demonstration="Two.")
+    read, rendered = [], []
+    for day in (datetime(2026, 1, 1), datetime(2027, 2, 3, 4, 5)):
+
+        class Now(datetime):
+            @classmethod
+            def now(cls, tz: Any = None, day: datetime = day) -> Any:
+                return day
+
+        monkeypatch.setattr(chat_template_utils, "datetime", Now)
+        read.append(prompts.tokenise(row))
+        options = prompts._thinking.options
+        rendered.append(
+            made.apply_chat_template(
+                prompts.student_messages(row), tokenize=False, add_generation_prompt=True, **options
+            )
+        )
+    assert read[0] == read[1]
+    assert rendered[0] != rendered[1], "the template does not write today's date, so this shows nothing"
+    # But for the day it is what the template writes, to the last line break.
+    assert prompts.render(prompts.student_messages(row)) == rendered[0] and written in rendered[0]
 
 
 _SYSTEM, _HI, _HELLO, _WHY = (

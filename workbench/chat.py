@@ -1,4 +1,5 @@
 """What a chat template says about its model: where a turn ends, and whether the model thinks before it answers.
+And what it is told: not to let it think, and what day it is.
 
 A thinking model writes its thoughts between `<think>` and `</think>` first. Here it is asked to answer at once, as
 student and as teacher alike: a teacher that thinks and a student that does not would differ from the first token on,
@@ -8,9 +9,21 @@ and distilling long thoughts costs more than it teaches (docs/models.md). Nothin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal
 
 THOUGHT_ENDS = "</think>"
+
+DATE = date(2026, 1, 1)
+"""The day that every prompt bears whose template asks for today's."""
+
+ON_THAT_DAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f".replace('%{of}', '{DATE:%{of}}')" for of in "aAbBdejmyYFDHIMSpTR")
+    + f".replace('%-d', '{DATE.day}').replace('%-m', '{DATE.month}')"
+    + " }}{% endmacro %}\n"
+)
+"""Before a template, this makes its `strftime_now` tell `DATE`. The line break is the macro's: jinja2 takes it away."""
 
 _OPENS = "<think>"
 _SAID = "The answer."
@@ -65,6 +78,18 @@ def thinking(tokenizer: Any) -> Thinking:
         # With a switch it is off now; without one, the model would open the thought by itself.
         closing = "" if switch else f"{_OPENS}\n\n{THOUGHT_ENDS}\n\n"
     return Thinking("switched" if switch else "always", options, closing)
+
+
+def dated(tokenizer: Any) -> dict[str, Any]:
+    """What lets the template of this tokenizer write one date on every day, as a further option; else nothing.
+
+    Llama 3's and SmolLM3's write today's, so that a run that is resumed on another day, or a student that is compared
+    on one, would read other prompts than those it was taught with.
+    """
+    if "strftime_now" not in str(getattr(tokenizer, "chat_template", None)):
+        return {}
+    # Not as a variable named strftime_now: of those the library lets plain data alone through to a template.
+    return {"chat_template": ON_THAT_DAY + tokenizer.get_chat_template()}
 
 
 def turn_end(tokenizer: Any) -> int:

@@ -74,6 +74,7 @@ class Prompts:
         self.tokenizer = tokenizer
         self.template = check_template(template)
         self._thinking = chat.thinking(tokenizer)
+        self._options = self._thinking.options | chat.dated(tokenizer)
         self._turn_end = chat.turn_end(tokenizer)
 
     def student_messages(self, row: Demonstration) -> list[Message]:
@@ -107,7 +108,7 @@ class Prompts:
         """
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, **self._thinking.options
+                list(messages), tokenize=False, add_generation_prompt=True, **self._options
             )
         except TemplateError as error:
             words = f"{error}".strip().rstrip(".") or type(error).__name__

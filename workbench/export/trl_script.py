@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from workbench.chat import ON_THAT_DAY
 from workbench.errors import InputError
 from workbench.models import POCKET
 from workbench.pocket import WEIGHTS
@@ -36,6 +37,9 @@ MODEL = {model}
 
 tokenizer = AutoTokenizer.from_pretrained(MODEL{revision})
 model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32, use_safetensors=True{revision})
+if "strftime_now" in str(tokenizer.chat_template):
+    # It asks for today's date, which in the run's prompts was this one on every day.
+    tokenizer.chat_template = {on_that_day!r} + tokenizer.chat_template
 trainer = SDFTTrainer(
     model=model,
     args=SDFTConfig(
@@ -104,6 +108,7 @@ def write_trl(run: Run, folder: Path) -> None:
         differences="\n".join(differences(run)),
         model=model,
         revision=f", revision={revision!r}" if revision else "",
+        on_that_day=ON_THAT_DAY,
         options=_NO_THINKING if is_sdft else "",
         arguments="\n".join(f"        {key}={value!r}," for key, value in arguments.items()),
         rank=lora["rank"],
