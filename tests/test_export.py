@@ -98,7 +98,7 @@ def test_the_trl_script_runs_as_it_stands(run: Run, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and rows[0]["privileged_context"] == run.rows("teaching")[0].demonstration
     script = (folder / "train.py").read_text()
-    assert '{"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else None' in script
+    assert 'chat_template_kwargs={"enable_thinking": False, "thinking": False}' in script
     assert "teacher_model_kind='base'" in script
     assert "distillation_alpha=0.0" in script and "num_loss_tokens_to_skip=3" in script and "max_steps=3" in script
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

@@ -104,7 +104,42 @@ def test_a_template_that_thinks_without_saying_so_in_the_prompt_gets_an_empty_th
     made = tokenizer("qwen3_thinking")
     made.chat_template = made.chat_template.replace("<think>\\n' -", "' -")
     assert made.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True).endswith("assistant\n")
+    assert chat.thinking(made).kind == "perhaps"
     assert chat.thinking(made).closing == "<think>\n\n</think>\n\n"
+
+
+_TURNS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content.split('</think>')[-1] + '<|im_end|>\n' }}"
+    "{% endfor %}{{ '<|im_start|>assistant\n' }}"
+)
+# As LFM2.5's, of models that think and of others; as Granite 3's; as DeepSeek V3.1's; and one that has no switch.
+_STRIPS = _TURNS
+_TELLS = "{% if thinking %}Write your thoughts between <think></think>.{% endif %}" + _TURNS
+_CLOSES = _TURNS + "{% if not thinking %}</think>{% else %}<think>{% endif %}"
+_NAMES = "I am thinking.{{ messages[0].thinking or '' }}" + _TURNS.replace(".split('</think>')[-1]", "")
+
+
+@pytest.mark.parametrize(
+    ("template", "has_token", "kind", "ends", "said"),
+    [
+        (_STRIPS, False, "perhaps", "assistant\n", "nothing is done about them"),
+        (_STRIPS, True, "perhaps", "assistant\n<think>\n\n</think>\n\n", "seems to think"),
+        (_TELLS, False, "switched", "assistant\n", "switched off"),
+        (_CLOSES, True, "switched", "assistant\n</think>", "switched off"),
+        (_NAMES, True, "never", "assistant\n", None),
+    ],
+)
+def test_a_thought_is_closed_only_where_the_model_may_well_begin_one(
+    template: str, has_token: bool, kind: str, ends: str, said: str | None
+) -> None:
+    made = tokenizer("qwen3" if has_token else "qwen2_5")
+    made.chat_template = template
+    found = chat.thinking(made)
+    assert found.kind == kind
+    prompt = Prompts(made).render([{"role": "user", "content": "How many?"}])
+    assert prompt.endswith(ends) and "Write your thoughts" not in prompt
+    assert found.note is None if said is None else said in str(found.note)
+    assert "always" not in str(found.note)
 
 
 def test_loading_a_thinking_model_says_so(tmp_path: Path) -> None:

@@ -35,12 +35,14 @@ class Thinking:
     """Whether a model thinks before it answers, and how it is kept from it.
 
     Attributes:
-        kind: `never`; `switched`, where the template has a switch for it; `always`, where it has none.
+        kind: `never`; `switched`, where the template has a switch for it; `always`, where it has none and begins a
+            thought itself; `perhaps`, where it does neither and yet speaks of thoughts, as one does that only takes
+            them out of earlier answers. Models that think share such a template with models that do not.
         options: what the template is told.
         closing: written after the prompt where that leaves a thought open: an empty thought, closed.
     """
 
-    kind: Literal["never", "switched", "always"] = "never"
+    kind: Literal["never", "switched", "always", "perhaps"] = "never"
     options: dict[str, Any] = field(default_factory=dict)
     closing: str = ""
 
@@ -54,6 +56,19 @@ class Thinking:
                 "This model can think before it answers. Here it answers at once, as student and as teacher: "
                 "thinking is switched off in its chat template."
             )
+        if self.kind == "perhaps" and not self.closing:
+            return (
+                "The chat template of this model speaks of thoughts, but leaves none open and has no switch for them, "
+                "so nothing is done about them. If it thinks before it answers, its thoughts are taught and timed as "
+                "part of its answers, and scorers see what follows them."
+            )
+        if self.kind == "perhaps":
+            return (
+                "This model seems to think before it answers: it has a token that begins a thought, and its chat "
+                "template speaks of thoughts, though it neither begins one nor has a switch for them. Here a thought "
+                "is closed before it begins, as student and as teacher: if it thinks, expect worse answers, and "
+                "choose a model that does not (often called Instruct) where there is one."
+            )
         return (
             "This model always thinks before it answers, and its chat template cannot switch that off. Here its "
             "thought is closed before it begins, as student and as teacher, for which it was not made: expect worse "
@@ -64,20 +79,36 @@ class Thinking:
 def thinking(tokenizer: Any) -> Thinking:
     """Whether the model behind this tokenizer thinks, by its chat template."""
     template = str(getattr(tokenizer, "chat_template", None) or "")
-    switch = "enable_thinking" in template
-    if not switch and THOUGHT_ENDS not in template and _OPENS not in template:
+    options = _switched_off(tokenizer, template)
+    if not options and THOUGHT_ENDS not in template and _OPENS not in template:
         return Thinking()
-    options: dict[str, Any] = {"enable_thinking": False} if switch else {}
-    prompt = tokenizer.apply_chat_template([_ASKED], tokenize=False, add_generation_prompt=True, **options)
+    prompt = _asked(tokenizer, **options)
     before, _, after = prompt.rpartition(_OPENS)
     if THOUGHT_ENDS in after and not after.split(THOUGHT_ENDS, 1)[1].strip():
-        closing = ""
-    elif before and not after.strip():
-        closing = "\n\n"[len(after) :] + f"{THOUGHT_ENDS}\n\n"
-    else:
-        # With a switch it is off now; without one, the model would open the thought by itself.
-        closing = "" if switch else f"{_OPENS}\n\n{THOUGHT_ENDS}\n\n"
-    return Thinking("switched" if switch else "always", options, closing)
+        return Thinking("switched" if options else "perhaps", options)
+    if before and not after.strip():
+        return Thinking("switched" if options else "always", options, "\n\n"[len(after) :] + f"{THOUGHT_ENDS}\n\n")
+    if options:
+        return Thinking("switched", options)
+    # To a model that knows no thoughts an empty one is three strange words in each prompt; one that begins them by
+    # itself has a token for it.
+    known = _OPENS in tokenizer.get_added_vocab()
+    return Thinking("perhaps", options, f"{_OPENS}\n\n{THOUGHT_ENDS}\n\n" if known else "")
+
+
+def _switched_off(tokenizer: Any, template: str) -> dict[str, Any]:
+    """The switches of thinking that a template has, all off: `enable_thinking` as Qwen3 calls it, `thinking` as
+    Granite 3 and DeepSeek V3.1 do."""
+    options: dict[str, Any] = {"enable_thinking": False} if "enable_thinking" in template else {}
+    # The other word stands in many a template that has no such switch: for a part of a message, or in a text.
+    if "thinking" in template and _asked(tokenizer, thinking=True) != _asked(tokenizer, thinking=False):
+        options["thinking"] = False
+    return options
+
+
+def _asked(tokenizer: Any, **options: Any) -> str:
+    """The prompt of a question."""
+    return str(tokenizer.apply_chat_template([_ASKED], tokenize=False, add_generation_prompt=True, **options))
 
 
 def dated(tokenizer: Any) -> dict[str, Any]:

@@ -63,11 +63,10 @@ _SFT = (
 )
 
 
-# The workbench asks a thinking model to answer at once; the script must ask for the same.
+# The workbench asks a thinking model to answer at once; the script must ask for the same. A template that has no such
+# switch does not look at it.
 _NO_THINKING = """
-        chat_template_kwargs=(
-            {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else None
-        ),"""
+        chat_template_kwargs={"enable_thinking": False, "thinking": False},"""
 
 
 def write_trl(run: Run, folder: Path) -> None:
