@@ -184,3 +184,46 @@ def test_keep_is_yes_or_no() -> None:
     assert [row.keep for row in parse(text).rows] == [False, True, True, False, False]
     with pytest.raises(InputError, match="row 2: column 'keep' is 'perhaps', not true or false"):
         parse("prompt,response,keep\na,b,perhaps")
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        (TURNS, "D"),
+        ([{"role": "system", "content": "S"}, *TURNS], "D"),
+        ([TURNS[1]], "D"),
+        ([*TURNS, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}], "So."),
+        ([*TURNS, {"role": "assistant", "content": "E"}], "D\nE"),
+    ],
+)
+def test_of_a_conversation_given_as_the_demonstration_the_answer_is_taken(
+    turns: list[Any], said: str, tmp_path: Path
+) -> None:
+    """As preference data have it; in a table it is JSON text."""
+    columns = Columns(demonstration="chosen")
+    for cell in (turns, json.dumps(turns)):
+        (found,) = parse(json.dumps([{"prompt": "Q", "chosen": cell}]), columns).rows
+        assert (found.prompt, found.demonstration) == ("Q", said)
+    table = pandas.DataFrame({"prompt": [json.dumps(TURNS[:1])], "chosen": [json.dumps(turns)]})
+    table.to_csv(tmp_path / "chosen.csv", index=False)
+    (found,) = read(tmp_path / "chosen.csv", columns).rows
+    assert (found.prompt, found.demonstration) == (({"role": "user", "content": "Q"},), said)
+
+
+def test_a_conversation_without_an_answer_is_no_demonstration() -> None:
+    with pytest.raises(InputError, match="column 'completion' has no answer after its last user turn"):
+        parse(json.dumps([{"prompt": "Q", "completion": [*TURNS, TURNS[0]]}]))
+
+
+def test_a_conversation_that_the_teacher_is_shown_is_shown_whole() -> None:
+    for cell in (TURNS, json.dumps(TURNS)):
+        (found,) = parse(json.dumps([{"prompt": "Q", "completion": "D", "context": cell}])).rows
+        assert found.context == "Q\nD"
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"role": "Engineer", "name": "Ann"}]', '[{"from": "Oslo", "to": "Rome"}]', '[{"role"', '["a", "b"]']
+)
+def test_json_that_is_taught_stays_as_it_is(text: str) -> None:
+    (found,) = parse(json.dumps([{"prompt": text, "completion": text}])).rows
+    assert (found.prompt, found.demonstration) == (text, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from workbench.demonstrations.record import Demonstration, Message
 from workbench.demonstrations.splitting import repetition
 from workbench.demonstrations.table import Table, wrong_rows
 from workbench.demonstrations.tables import load_table, pasted
-from workbench.demonstrations.turns import conversation, joined
+from workbench.demonstrations.turns import answer_in, conversation, joined, unpacked
 from workbench.errors import InputError
 
 _NAMES_AT_MOST = 5
@@ -119,11 +119,11 @@ def _row(cells: dict[str, Any], chosen: dict[str, str], need: tuple[str, ...]) -
         needed = "demonstration" in need and ("context" not in chosen or is_blank(cells.get(chosen["context"])))
         # A column of answers may be taken for the demonstrations too; then its numbers are texts here as well.
         numbers = chosen["demonstration"] == chosen.get("answer")
-        demonstration = _text(cells, chosen["demonstration"], lists=True, numbers=numbers, optional=not needed)
+        demonstration = _text(cells, chosen["demonstration"], lists=answer_in, numbers=numbers, optional=not needed)
     answer = None
     if "answer" in chosen and not keep:
         answer = _text(cells, chosen["answer"], numbers=True, optional="answer" not in need)
-    context = _text(cells, chosen["context"], lists=True, optional=True) if "context" in chosen else None
+    context = _text(cells, chosen["context"], lists=joined, optional=True) if "context" in chosen else None
     if demonstration is None and context is None and "demonstration" in need and not keep:
         raise ValueError("it has no demonstration: no such column, and the conversation ends with a user turn")
     return Demonstration(
@@ -140,7 +140,7 @@ def _row(cells: dict[str, Any], chosen: dict[str, str], need: tuple[str, ...]) -
 def _prompt(cells: dict[str, Any], chosen: dict[str, str]) -> tuple[str | tuple[Message, ...], str | None]:
     """The prompt; of a conversation that ends with an assistant turn, that turn as the demonstration too."""
     column = chosen["prompt"]
-    value = _unpacked(cells.get(column))
+    value = unpacked(cells.get(column))
     if isinstance(value, list):
         return conversation(value, column)
     text = _text(cells, column, optional=False)
@@ -151,33 +151,26 @@ def _prompt(cells: dict[str, Any], chosen: dict[str, str]) -> tuple[str | tuple[
     return text, None
 
 
-def _unpacked(value: Any) -> Any:
-    """A conversation that a table holds as JSON text, unpacked; any other value as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            turns = json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-        if all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns):
-            return turns
-    return value
-
-
 def _text(
-    cells: dict[str, Any], column: str, *, optional: bool, lists: bool = False, numbers: bool = False
+    cells: dict[str, Any],
+    column: str,
+    *,
+    optional: bool,
+    lists: Callable[[Any, str], Any] | None = None,
+    numbers: bool = False,
 ) -> str | None:
     """A cell's text.
 
     Args:
         optional: a blank cell is None and no mistake.
-        lists: a list of texts or messages is joined by line breaks, as `golden_response` is.
+        lists: makes one text of a list of texts (such as `golden_response`) or of messages, which may be JSON text.
         numbers: a number is written out.
     """
     value: Any = cells.get(column)
     if optional and is_blank(value):
         return None
-    if lists:
-        value = joined(value, column)
+    if lists is not None:
+        value = lists(unpacked(value), column)
     if numbers and is_number(value):
         value = written(value)
     return checked(value, repr(column))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from workbench.demonstrations.cells import checked
@@ -38,9 +39,46 @@ def joined(value: Any, column: str) -> Any:
         return value
     if all(isinstance(part, str) for part in value):
         return "\n".join(value)
-    if all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value):
+    if _are_turns(value):
         return "\n".join(_message(part, column, number)["content"] for number, part in enumerate(value, start=1))
     return value
+
+
+def answer_in(value: Any, column: str) -> Any:
+    """What the assistant says after the last user turn of a list of messages; any other value as `joined` has it.
+
+    Preference data give an answer as the whole conversation, the question in it.
+
+    Raises:
+        ValueError: a turn has no text or an unknown role, or nothing is said after the last user turn.
+    """
+    if not isinstance(value, list) or not value or not _are_turns(value):
+        return joined(value, column)
+    messages = [_message(part, column, number) for number, part in enumerate(value, start=1)]
+    asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    said = [message["content"] for message in messages[asked + 1 :] if message["role"] == "assistant"]
+    if not said:
+        raise ValueError(f"column {column!r} has no answer after its last user turn")
+    return "\n".join(said)
+
+
+def unpacked(value: Any) -> Any:
+    """A conversation that a table holds as JSON text, unpacked; any other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            turns = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        # JSON may be what is taught: a list of people and their roles, or of flights from one place to another.
+        if _are_turns(turns) and any(
+            {"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys() for turn in turns
+        ):
+            return turns
+    return value
+
+
+def _are_turns(value: list[Any]) -> bool:
+    return all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value)
 
 
 def _message(turn: Any, column: str, number: int) -> Message:
