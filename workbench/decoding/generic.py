@@ -32,12 +32,19 @@ class ModelCache:
 
     def rows(self, index: Tensor) -> ModelCache:
         """The cache of the chosen rows only, in this order (rows may repeat). This one is used up."""
-        self.content.batch_select_indices(index)
+        # What is called selecting there is missing in layers that recur; this does the same, and all layers have it.
+        self.content.reorder_cache(index)
         return ModelCache(self.content, self.mask.index_select(0, index))
 
 
 class ModelDecoder:
-    """Runs `model` (plain or PEFT, quantised or not) as it stands; nothing is copied, so nothing to refresh."""
+    """Runs `model` (plain or PEFT, quantised or not) as it stands; nothing is copied, so nothing to refresh.
+
+    Attributes:
+        recurrent: whether some layers keep a state in place of all keys and values (LFM2, Qwen3.5, Jamba). One token
+            goes on from such a state everywhere. Several do not: Jamba's layers then begin anew without a word, and
+            Qwen3.5's overwrite what the gradient needs. So a prompt is read together with what follows it.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model: Any = model
@@ -45,6 +52,8 @@ class ModelDecoder:
         # The argument was called past_key_values until transformers 5.2x.
         names = inspect.signature(self._inner.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
+        layers = DynamicCache(config=self._inner.config).layers
+        self.recurrent = any(hasattr(layer, "conv_states") for layer in layers)
 
     def refresh(self) -> None:
         """Nothing is copied from the model."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.decoding import Decoder, FlatDecoder, Head, Predictions
+from workbench.decoding import Decoder, FlatDecoder, Head, ModelDecoder, Predictions
 from workbench.execution import Execution
 from workbench.sampling import Completions, pad_left
 
@@ -71,11 +71,17 @@ class Scorer:
         """
         steps = completions.ids.shape[1]
         device = completions.ids.device
+        run = self._decoder.forward if self._head is None else self._decoder.forward_hidden
+        if isinstance(self._decoder, ModelDecoder) and self._decoder.recurrent:
+            # Nothing goes on from what it remembers of a prompt by several tokens, so both are read in one go.
+            ids, mask = pad_left(prompts, self._pad, device)
+            ids = torch.cat([ids, completions.ids[:, :-1]], 1)
+            mask = torch.cat([mask, mask.new_ones(len(mask), steps - 1)], 1)
+            return Predictions(run(ids, mask, self._decoder.allocate(*ids.shape), keep=steps), self._head)
         cache, order = self._read([prompt[:-1] for prompt in prompts], steps, device)
         last = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
         # The token before each scored one: the prompt's last, then the completion without its last.
         inputs = torch.cat([last, completions.ids[:, :-1]], 1)
-        run = self._decoder.forward if self._head is None else self._decoder.forward_hidden
         if order == list(range(len(order))):
             return Predictions(run(inputs, None, cache, keep=steps), self._head)
         there = torch.tensor(order, device=device)

@@ -52,8 +52,9 @@ def completion_predictions(roles: Roles, completions: Completions, checkpointing
 def model_logits(student: Any, completions: Completions) -> Tensor:
     """The same through the PEFT model's own forward: for quantised weights and other architectures."""
     steps = completions.ids.shape[1]
-    if _shares(completions):
-        decoder, cache = _prompts_read(student, completions)
+    decoder = ModelDecoder(student)
+    if _shares(decoder, completions):
+        cache = _prompts_read(decoder, completions)
         return decoder.run(*_after_prompts(completions), cache, keep=steps)
     logits: Tensor = student(**_read(completions), logits_to_keep=steps).logits
     return logits
@@ -62,8 +63,9 @@ def model_logits(student: Any, completions: Completions) -> Tensor:
 def model_hidden(student: Any, completions: Completions) -> Tensor:
     """The same before the head: hidden states [B, T, D]."""
     steps = completions.ids.shape[1]
-    if _shares(completions):
-        decoder, cache = _prompts_read(student, completions)
+    decoder = ModelDecoder(student)
+    if _shares(decoder, completions):
+        cache = _prompts_read(decoder, completions)
         return decoder.run_hidden(*_after_prompts(completions), cache, keep=steps)
     hidden: Tensor = inner_model(student).base_model(**_read(completions)).last_hidden_state
     return hidden[:, -steps:]
@@ -101,20 +103,19 @@ def hidden_without_cache(student: Any, completions: Completions) -> Tensor:
     return torch.cat([first, hidden[:, width:].view(len(rows), size, steps - 1, -1)], 2).flatten(0, 1)
 
 
-def _shares(completions: Completions) -> bool:
-    """Whether several answers lie behind one prompt, and the prompt is more than the token they begin after."""
-    return completions.rollouts > 1 and completions.prompt_ids.shape[1] > 1
+def _shares(decoder: ModelDecoder, completions: Completions) -> bool:
+    """Whether several answers lie behind one prompt that is more than the token they begin after, and can go on."""
+    return completions.rollouts > 1 and completions.prompt_ids.shape[1] > 1 and not decoder.recurrent
 
 
-def _prompts_read(student: Any, completions: Completions) -> tuple[ModelDecoder, Any]:
+def _prompts_read(decoder: ModelDecoder, completions: Completions) -> Any:
     """A cache of each answer's prompt without its last token; a prompt is read once for all of its answers."""
     asked = slice(None, None, completions.rollouts)
     ids, mask = completions.prompt_ids[asked, :-1], completions.prompt_mask[asked, :-1]
-    decoder = ModelDecoder(student)
     cache = decoder.allocate(len(ids), ids.shape[1])
     decoder.run_hidden(ids, mask, cache)
     each = torch.arange(len(ids), device=ids.device).repeat_interleave(completions.rollouts)
-    return decoder, cache.rows(each)
+    return cache.rows(each)
 
 
 def _after_prompts(completions: Completions) -> tuple[Tensor, Tensor]:
