@@ -88,6 +88,9 @@ def test_what_does_not_fit_is_refused_with_its_arithmetic() -> None:
     least = estimate(SHAPE, "bf16", Settings(), work=Execution(1, 1, True, prefix_bytes=0)).teaching
     assert f"needs {least / 1e9:.1f} GB" in said.problem and "weights 8.0 GB" in said.problem
     assert "4-bit" in said.advice
+    assert "in 4-bit its weights take about a quarter" in said.advice
+    experts = replace(SHAPE, experts=64)  # which stay as they are
+    assert "in 4-bit" not in refusal(experts, "bf16", Settings(), 8e9).advice
 
 
 def test_the_command_says_what_it_plans(capsys: pytest.CaptureFixture[str]) -> None:

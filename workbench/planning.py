@@ -96,7 +96,9 @@ def refusal(
     least = Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
     need = estimate(shape, dtype, settings, question=question, shown=shown, work=least)
     lines = "; ".join(f"{part.name.lower()} {gigabytes(part.size)}" for part in need.parts)
-    less = "" if dtype == "4-bit" else "in 4-bit its weights take about a quarter of bf16; "
+    # Experts stay in 16 bits there.
+    smaller = dtype != "4-bit" and shape.in_experts < shape.linear / 2
+    less = "in 4-bit its weights take about a quarter of bf16; " if smaller else ""
     return InputError(
         f"It does not fit: even with one answer at a time teaching needs {gigabytes(need.teaching)}, and "
         f"{gigabytes((1 - SPARE) * room)} of {gigabytes(room)} can be used. The parts ({lines}), of which the cache is "
