@@ -103,7 +103,7 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     drafts.choose(scorer=scorer)
     call = desk.worker.call(
         "check",
-        rows=[row.to_dict() for row in drafts.good],
+        rows=drafts.numbered,
         settings=drafts.settings,
         n=int(n),
         scorer=scorer,

@@ -76,6 +76,14 @@ class Draft:
         return list(self._judged()[1])
 
     @property
+    def numbered(self) -> list[Row]:
+        """The good rows as values; one without an id is called by its number in the table, where errors send one."""
+        with self._lock:
+            rows, good, problems = self._judged()
+        places = (place for place in range(len(rows)) if place not in problems)
+        return [{"id": str(place + 1), **row.to_dict()} for place, row in zip(places, good, strict=True)]
+
+    @property
     def problems(self) -> dict[int, str]:
         """What is wrong, by the row's place in `rows` (from 0)."""
         return dict(self._judged()[2])

@@ -118,7 +118,7 @@ def start(desk: Desk, name: str = "", choices: Choices | None = None) -> str:
         "teach",
         name=name,
         method=choices.method,
-        rows=[row.to_dict() for row in drafts.good],
+        rows=drafts.numbered,
         keep=[dict(row) for row in drafts.keep],
         probes=None,
         settings=choices.settings,

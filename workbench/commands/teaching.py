@@ -24,7 +24,7 @@ from workbench.models import POCKET, LoadedModel, full_name
 from workbench.runs import Run, free_name, open_run
 from workbench.runs.session import Request, begin, load_base
 from workbench.settings import Settings, own_defaults
-from workbench.training.batches import refuse_unteachable
+from workbench.training.batches import refuse_unreadable, refuse_unteachable
 from workbench.training.sft import refuse_lacking
 from workbench.training.together import crew
 
@@ -43,6 +43,7 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
     request = _request(options, reading, settings, name, folder, earlier)
     screen.console.quiet = not crew().first
     loaded = _load(options, earlier)
+    refuse_unreadable(reading.rows, loaded, settings)
     _introduce(request, loaded, reading)
     made = _begin(request, loaded, folder)
     with resumable(made):

@@ -10,6 +10,7 @@ import torch
 
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
+from workbench.models import LoadedModel
 from workbench.prompts import Prompts, PromptTokens
 from workbench.roles import Roles
 from workbench.settings import Settings
@@ -105,3 +106,14 @@ def make_prompts(tokenizer: Any, settings: Settings) -> Prompts:
     """The renderer of prompts with the run's teacher template."""
     template = settings.teacher.template
     return Prompts(tokenizer, template) if template else Prompts(tokenizer)
+
+
+def refuse_unreadable(rows: Sequence[Demonstration], loaded: LoadedModel, settings: Settings) -> None:
+    """Refuse rows that do not fit the model, in the order of their file.
+
+    Once they are split a row without an id could only be called by its place on its side, which is another row's.
+
+    Raises:
+        InputError: see `Prompts.tokenise_all`.
+    """
+    make_prompts(loaded.tokenizer, settings).tokenise_all(rows, loaded.longest, settings.rollout.max_new_tokens)
