@@ -6,6 +6,7 @@ import pytest
 
 from workbench.errors import InputError
 from workbench.evaluation import SCORERS, get_scorer, share, verdict
+from workbench.evaluation.scoring import contains, json_value, number
 from workbench.events import Measure
 
 CASES = [
@@ -206,3 +207,32 @@ def test_verdicts(base: int, teacher: int, word: str, says: str) -> None:
 def test_verdict_without_answers() -> None:
     word, advice = verdict(None, None)
     assert word == "weak" and "nothing can be scored" in advice
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("It is 10%-20%.", "20%"), ("5\u00b0-7\u00b0", "7"), ('5"-7"', "7"), ("(555)-1234", "1234"),
+        ("It costs $5.00.", "$5"), ("$1,500.00", "$1,500"), ("2.0", "2"), ("The primes are 2,3,5", "3"),
+        ("The scores: 5,7,9", "7"), ("May 5,2020", "2020"), ("20.7.69", "69"),
+    ],
+)  # fmt: skip
+def test_ranges_prices_and_lists_hold_their_numbers(said: str, answer: str) -> None:
+    assert contains(said, answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("5.05", "5"), ("10.0.0.1", "10"), ("1,500.25", "1,500"), ("1,500", "500"), ("7,8", "8"), ("1.500,25", "25"),
+        ("5 - -7", "7"),
+    ],
+)  # fmt: skip
+def test_and_what_is_one_number_stays_one(said: str, answer: str) -> None:
+    assert not contains(said, answer)
+
+
+def test_a_stray_quotation_mark_hides_no_value() -> None:
+    for said in ('The answer is "{"a": 1}"', '"It is {"a": 1}"', 'A 5" pipe: {"a": 1}'):
+        assert json_value(said, '{"a": 1}')
+    assert number("10%\u221220%", "20") and number("10%-20%", "20%")

@@ -23,7 +23,8 @@ def values_in(text: str) -> Iterator[Any]:
             value, end = _DECODER.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
-        if not isinstance(value, dict | list):
+        # What is taken for a text may begin at a stray quotation mark, and hold the value that is looked for.
+        if not isinstance(value, dict | list) and not (isinstance(value, str) and {"{", "["} & set(value)):
             at = end
         yield value
 

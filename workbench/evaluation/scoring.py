@@ -13,8 +13,15 @@ from workbench.evaluation.paper_scoring import answer_tag, half_says, says, tool
 
 Scorer = Callable[[str, str], bool]
 
-_FIGURE = re.compile(r"-?(?:\d+(?:[.,]\d+)*|(?<![\w.,])\.\d+)")
-_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
+_FIGURE = re.compile(
+    r"-?(?:(?<!\d,)\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)*"  # 1,500.25
+    r"|(?<!\d,)\d+(?:\.\d+)*,\d{1,3}(?!\d|,\d)"  # 3,5 and 1.500,25; more commas are those of a list
+    r"|\d+(?:\.\d+)*|(?<![\w.,])\.\d+)"
+)
+_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.(?:\d{4}|\d{2})")
+_WHOLE = re.compile(r"\.0+$")
+_CLOSES = frozenset("%\u00b0\"'\u2032\u2033)]")
+"""Behind a digit these belong to its number, or close what it is in."""
 _BELOW_ZERO = re.compile(r"-\.?\d")
 _NUMBER = re.compile(r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 _NOTE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
@@ -58,15 +65,18 @@ def _is_word(character: str) -> bool:
 
 
 def _is_sign(text: str, at: int) -> bool:
-    """Whether the minus there is a sign: behind a letter or a digit it joins what is on its two sides."""
+    """Whether the minus there is a sign: behind a letter or a number it joins what is on its two sides."""
+    if at > 1 and text[at - 1] in _CLOSES and text[at - 2].isdecimal():
+        return False
     return at == 0 or not _is_word(text[at - 1])
 
 
 def contains(completion: str, answer: str) -> bool:
     """The answer stands in the completion, not inside a longer word or number: there is no 5 in 15, 3.5, 5,000 or -5.
 
-    Digits that a point or a comma joins are one number, but those of a date such as 20.7.1969 are three. A minus
-    behind a letter or a digit is no sign: there is a 5 in 3-5, and an 11 in Apollo-11, but no -5 and no -11.
+    Digits that a point or a comma joins are one number, but those of a date such as 20.7.1969 are three, and so are
+    those of a list such as 2,3,5. There is a 5 in 5.00. A minus behind a letter or a number is no sign: there is a 5
+    in 3-5, and an 11 in Apollo-11, but no -5 and no -11.
     """
     text, wanted = _fold(completion), _fold(answer)
     if not wanted or wanted not in text:
@@ -93,6 +103,8 @@ def _inside_figures(text: str) -> frozenset[int]:
             start = figure.start()
             dash = text[start] == "-" and not _is_sign(text, start)
             places.update(range(start + 1 + dash, figure.end()))
+            if whole := _WHOLE.search(figure.group()):
+                places.discard(start + whole.start())
     return frozenset(places)
 
 
