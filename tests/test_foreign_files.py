@@ -201,7 +201,7 @@ def test_of_a_conversation_given_as_the_demonstration_the_answer_is_taken(
 ) -> None:
     """As preference data have it; in a table it is JSON text."""
     columns = Columns(demonstration="chosen")
-    for cell in (turns, json.dumps(turns)):
+    for cell in (turns, json.dumps(turns))[: len(turns)]:  # without its question a text may be anything
         (found,) = parse(json.dumps([{"prompt": "Q", "chosen": cell}]), columns).rows
         assert (found.prompt, found.demonstration) == ("Q", said)
     table = pandas.DataFrame({"prompt": [json.dumps(TURNS[:1])], "chosen": [json.dumps(turns)]})
@@ -216,9 +216,17 @@ def test_a_conversation_without_an_answer_is_no_demonstration() -> None:
 
 
 def test_a_conversation_that_the_teacher_is_shown_is_shown_whole() -> None:
-    for cell in (TURNS, json.dumps(TURNS)):
+    for cell, shown in ((TURNS, "Q\nD"), (json.dumps(TURNS), json.dumps(TURNS))):
         (found,) = parse(json.dumps([{"prompt": "Q", "completion": "D", "context": cell}])).rows
-        assert found.context == "Q\nD"
+        assert found.context == shown
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"role": "CEO", "content": "Ann"}]', '[{"role": "user", "content": "hi"}]', json.dumps(TURNS)]
+)
+def test_json_that_asks_something_else_is_what_is_taught(text: str) -> None:
+    (found,) = parse(json.dumps([{"prompt": "Write a chat log.", "completion": text}])).rows
+    assert found.demonstration == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from workbench.demonstrations.record import Demonstration, Message
 from workbench.demonstrations.splitting import repetition
 from workbench.demonstrations.table import Table, wrong_rows
 from workbench.demonstrations.tables import load_table, pasted
-from workbench.demonstrations.turns import answer_in, conversation, joined, unpacked
+from workbench.demonstrations.turns import answer_in, conversation, joined, unpacked, with_its_question
 from workbench.errors import InputError
 
 _NAMES_AT_MOST = 5
@@ -119,7 +119,14 @@ def _row(cells: dict[str, Any], chosen: dict[str, str], need: tuple[str, ...]) -
         needed = "demonstration" in need and ("context" not in chosen or is_blank(cells.get(chosen["context"])))
         # A column of answers may be taken for the demonstrations too; then its numbers are texts here as well.
         numbers = chosen["demonstration"] == chosen.get("answer")
-        demonstration = _text(cells, chosen["demonstration"], lists=answer_in, numbers=numbers, optional=not needed)
+        asked = cells.get(chosen["prompt"])
+        demonstration = _text(
+            {chosen["demonstration"]: with_its_question(cells.get(chosen["demonstration"]), asked)},
+            chosen["demonstration"],
+            lists=answer_in,
+            numbers=numbers,
+            optional=not needed,
+        )
     answer = None
     if "answer" in chosen and not keep:
         answer = _text(cells, chosen["answer"], numbers=True, optional="answer" not in need)
@@ -163,14 +170,14 @@ def _text(
 
     Args:
         optional: a blank cell is None and no mistake.
-        lists: makes one text of a list of texts (such as `golden_response`) or of messages, which may be JSON text.
+        lists: makes one text of a list of texts (such as `golden_response`) or of messages.
         numbers: a number is written out.
     """
     value: Any = cells.get(column)
     if optional and is_blank(value):
         return None
     if lists is not None:
-        value = lists(unpacked(value), column)
+        value = lists(value, column)
     if numbers and is_number(value):
         value = written(value)
     return checked(value, repr(column))

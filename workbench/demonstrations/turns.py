@@ -77,6 +77,21 @@ def unpacked(value: Any) -> Any:
     return value
 
 
+def with_its_question(value: Any, asked: Any) -> Any:
+    """A demonstration that a table holds as the JSON text of a conversation, unpacked; any other value as it is.
+
+    JSON text may be what is taught. It is a conversation where the prompt is the JSON text of one, too, or where a
+    user turn of it says what the prompt says.
+    """
+    turns = unpacked(value)
+    if not isinstance(value, str) or not isinstance(turns, list):
+        return value
+    roles = [_ROLES.get(str(turn.get("role", turn.get("from"))).strip().lower()) for turn in turns]
+    said = [turn.get("content", turn.get("value")) for turn, role in zip(turns, roles, strict=True) if role == "user"]
+    both = isinstance(asked, str) and isinstance(unpacked(asked), list)
+    return turns if both or (isinstance(asked, str) and asked in said) else value
+
+
 def _are_turns(value: list[Any]) -> bool:
     return all(isinstance(part, dict) and ("role" in part or "from" in part) for part in value)
 
