@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import pytest
 from tests.desks import desk_at_rest
 from tests.fake_run import finished
 from tests.waiting import until
-from workbench.app import exporting, runs
+from workbench.app import exporting, runs, shelving
 from workbench.app.desk import Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
+from workbench.runs import zips
 from workbench.worker import Call
 
 SKIPPED = [gr.skip()] * 2
@@ -101,3 +104,40 @@ def test_a_run_in_use_is_not_packed(tmp_path: Path, desk: Desk, rows: list[Demon
     with pytest.raises(InputError, match="in use"):
         exporting.start(desk, "hold", "run")
     desk.worker.stop(call)
+
+
+def test_a_zip_that_was_cleared_away_is_no_longer_offered(desk: Desk) -> None:
+    for kind in ("adapter", "run"):
+        Path(export(desk, "one", kind)[1]["value"]).unlink()
+        assert exporting.latest(desk) is None
+        said, file = runs.show_export(desk)
+        assert said == "" and file["value"] is None and file["visible"] is False
+
+
+def test_a_run_stays_where_it_is_while_its_zip_is_made(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    packing, packed = threading.Event(), zips.pack
+
+    def slowly(folder: Path, destination: Path) -> Path:
+        assert packing.wait(60)
+        return packed(folder, destination)
+
+    monkeypatch.setattr(zips, "pack", slowly)
+    begun = exporting.start(desk, "one", "run")
+    for act in (partial(shelving.rename, new="other"), shelving.delete):
+        with pytest.raises(InputError, match="A zip of one is being made"):
+            act(desk, "one")
+    shelving.delete(desk, "two")
+    packing.set()
+    assert begun.over.wait(60) and begun.path is not None
+    assert shelving.rename(desk, "one", "other") == "other"
+
+
+def test_a_file_that_goes_while_it_is_packed_is_an_error(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = zipfile.ZipFile.write
+
+    def written(self: zipfile.ZipFile, path: Path, name: str) -> None:
+        (desk.runs / "one" / "probes.jsonl").unlink(missing_ok=True)
+        write(self, path, name)
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", written)
+    assert "note-wrong" in export(desk, "one", "run")[0]

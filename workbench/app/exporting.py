@@ -84,9 +84,11 @@ def start(desk: Desk, name: str | None, kind: str) -> Export:
 
 
 def latest(desk: Desk) -> Export | None:
-    """The zip that was asked for last."""
+    """The zip that was asked for last, unless it is gone: what lies in the cache for a day is cleared away."""
     found = desk.tasks.get("runs.export")
-    return found if isinstance(found, Export) else None
+    if not isinstance(found, Export) or (found.path is not None and not found.path.is_file()):
+        return None
+    return found
 
 
 def forget(desk: Desk) -> None:
@@ -105,16 +107,17 @@ def _packed(call: Call, folder: Path) -> Path:
     try:
         call.result()
         return _zip(folder, folder.with_name(f"{folder.name}.zip"))
-    except WorkbenchError:
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _zip(folder: Path, path: Path) -> Path:
-    with clear_disk_errors(path.parent):
-        return zips.pack(folder, path)
+    try:
+        with clear_disk_errors(path.parent):
+            return zips.pack(folder, path)
+    except BaseException:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def _as_file(run: Run) -> str:

@@ -242,6 +242,9 @@ def idle(desk: Desk, name: str | None) -> Run:
     status = desk.worker.status
     if status.run == run.name and status.state != "idle":
         raise InputError(f"Run {run.name} is in use just now.", "Stop it first, or wait.")
+    packing = desk.tasks.get("runs.export")
+    if packing is not None and packing.run == run.name and not packing.over.is_set():
+        raise InputError(f"A zip of {run.name} is being made.", "Wait for it.")
     return run
 
 

@@ -46,10 +46,11 @@ def pack(folder: Path, destination: Path) -> Path:
         clear_disk_errors(destination),
         zipfile.ZipFile(destination, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
     ):
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and not path.is_symlink() and not _is_hidden(name) and name != "lock":
-                made.write(path, str(PurePosixPath(folder.name) / name))
+        named = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+        files = {name: path for name, path in named.items() if path.is_file() and not path.is_symlink()}
+        for name, path in files.items():
+            if not _is_hidden(name) and name != "lock":
+                made.write(path, str(PurePosixPath(folder.name) / name))  # one that has gone meanwhile is an error
     return destination
 
 
