@@ -50,6 +50,7 @@ def test_an_answer_that_is_stopped_stands_as_far_as_it_came(desk: Desk, rows: li
         last = list(shown)[-1]
         assert "It was stopped before it had finished" in last.notice and "compare-wrong" not in last.notice
         assert "Stopped here." in last.base and ">I<" in last.base
+        assert last.earlier == asking.SAME if not form.beside else "No answer." in str(last.earlier)
         until(lambda: not asking.under_way(desk).of("here"))
     assert desk.worker.status.state == "idle"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import QUICK, call
+from tests.command import call
 from tests.desks import desk_at_rest
 from tests.inside import LIMIT, Inside
 from workbench.app.desk import Desk
@@ -38,9 +38,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_folder: Path, seed: int) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    told = ["--model", tiny_folder, "--runs", tmp_path / "runs", "--seed", seed, *QUICK]
-    status, found, _ = call(capsys, "teach", path, *told)
-    assert status == 2 and f"1 of 12 rows are too long: row {LONG} has" in found["error"]
+    kept = {"prompt": "Kept?", "keep": True}
+    path.write_text(json.dumps(kept) + "\n" + path.read_text())
+    told = ["--model", tiny_folder, "--max-new-tokens", 8, "--seed", seed]
+    for command in (["teach", path, "--runs", tmp_path / "runs"], ["check", path]):
+        status, found, _ = call(capsys, *command, *told)
+        assert status == 2 and f"1 of 13 rows are too long: row {LONG + 1} has" in found["error"]
     assert not (tmp_path / "runs").exists()
 
 

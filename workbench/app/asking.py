@@ -184,7 +184,12 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
     for answers in follow(first, time.monotonic):
         if answers.problem:
             said = answers.problem + ("" if answers.stopped else _or_without(desk, form.run))
-            yield Shown(notice=line(said, wrong=not answers.stopped), **columns(question, answers, roles))
+            lost = Answers(problem=answers.problem, stopped=answers.stopped)
+            yield Shown(
+                notice=line(said, wrong=not answers.stopped),
+                **columns(question, answers, roles),
+                earlier=SAME if second is None else _answer("earlier", lost, form.beside),
+            )
             return
         yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
     yield Shown(

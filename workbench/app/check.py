@@ -125,11 +125,7 @@ def press_stop(desk: Desk, cursor: Cursor) -> str:
     receipts.clicked(cursor)  # it is over at once, and a poll may say so before this answer arrives
     if (task := going(desk)) is not None:
         task.stopped = True
-        try:
-            teaching.stop(desk)
-        except (WorkbenchError, TimeoutError) as error:
-            task.stopped = False
-            return note(str(error), "wrong")
+        desk.worker.stop(task.call)  # it alone: it may wait for a model that is being downloaded
     return said(desk)
 
 
