@@ -13,7 +13,7 @@ from tests.desks import desk_at_rest
 from tests.fake_run import config_of
 from tests.waiting import until
 from workbench.app import asking, compare, held_out
-from workbench.app.asking import Form
+from workbench.app.asking import Asked, Form
 from workbench.app.desk import Desk
 from workbench.app.sittings import Sittings
 from workbench.demonstrations import Demonstration
@@ -53,6 +53,13 @@ def test_an_answer_that_is_stopped_stands_as_far_as_it_came(desk: Desk, rows: li
         assert last.earlier == asking.SAME if not form.beside else "No answer." in str(last.earlier)
         until(lambda: not asking.under_way(desk).of("here"))
     assert desk.worker.status.state == "idle"
+
+
+def test_answers_that_stand_there_can_be_looked_at(desk: Desk, rows: list[Demonstration]) -> None:
+    run = run_named("colours", desk.runs, rows)
+    for shown in asking.ask(desk, Form("What is red?", run=run.name, by="here")):
+        assert isinstance(shown.asked, Asked) is ("token" in shown.student), "neither before the answers nor after them"
+    assert shown.asked.texts["student"] == "Learned."
 
 
 def test_a_page_stops_what_it_has_asked_itself(desk: Desk) -> None:

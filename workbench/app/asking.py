@@ -191,9 +191,12 @@ def ask(desk: Desk, form: Form) -> Iterator[Shown]:
                 earlier=SAME if second is None else _answer("earlier", lost, form.beside),
             )
             return
-        yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
+        if not answers.done:
+            yield Shown(notice="" if answers.texts else SAME, **columns(question, answers, roles))
+    # All in one: who is quick looks closer as soon as the answers stand there.
     yield Shown(
         notice=line(CARRIED) if form.turns else "",
+        **columns(question, answers, roles),
         **{f"{role}_prompt": answers.prompts.get(role, "") for role in roles},
         asked=Asked(question, {role: answers.texts.get(role, "") for role in roles}, len(form.turns)),
     )
