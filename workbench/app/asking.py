@@ -324,7 +324,8 @@ def _often(said: str, times: int, right: bool | None) -> str:
 def look(desk: Desk, of: str, asked: Asked | None) -> tuple[Any, Any]:
     """The token map of the student's answer under the teacher, or of the teacher's under the student."""
     if asked is None:
-        return line("Ask a question first; then look at its answers token by token.", wrong=True), SAME
+        said = "There are no answers to look at yet. Ask a question first; if you have, wait until it is answered."
+        return line(said, wrong=True), SAME
     if asked.question.run is None:
         return line(NO_STUDENT, wrong=True), SAME
     question = asked.question
