@@ -27,6 +27,7 @@ import torch  # noqa: E402
 
 from tests import tiny  # noqa: E402
 from tests.command import QUICK, call  # noqa: E402
+from tests.inside import Inside  # noqa: E402
 from workbench.demonstrations import Demonstration, write  # noqa: E402
 from workbench.models import LoadedModel, load  # noqa: E402
 
@@ -129,3 +130,11 @@ def _same_random_numbers() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
+    """A worker's service in this process, with the tiny model; its runs are in `runs`."""
+    made = Inside(tmp_path / "runs", tiny_folder)
+    yield made
+    made.close()

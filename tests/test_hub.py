@@ -19,7 +19,7 @@ from huggingface_hub import constants, file_download
 
 from tests import tiny
 from tests.command import call
-from tests.test_worker import Inside
+from tests.inside import Inside
 from tests.waiting import until
 from workbench import hub
 from workbench.app.lookup import Lookups

@@ -22,13 +22,6 @@ ROWS = [
 
 
 @pytest.fixture
-def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
-    made = Inside(tmp_path / "runs", tiny_folder)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with desk_at_rest(tmp_path / "runs") as made:
         yield made

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +13,6 @@ from workbench.worker import WasStopped
 from workbench.worker.client import Call
 
 SETTINGS = {"optim": {"steps": 8, "batch": 6, "lr": 1e-3}, "rollout": {"max_new_tokens": 8}}
-
-
-@pytest.fixture
-def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
-    made = Inside(tmp_path / "runs", tiny_folder)
-    yield made
-    made.close()
 
 
 def ask(inside: Inside, longest: int = 200) -> Call:

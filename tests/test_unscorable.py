@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.test_worker import Inside, inside, lesson  # noqa: F401
+from tests.inside import Inside
+from tests.test_worker import lesson  # noqa: F401
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.evaluation import SCORERS, refuse_unscorable

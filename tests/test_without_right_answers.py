@@ -21,13 +21,6 @@ from workbench.views.columns import change
 
 
 @pytest.fixture
-def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
-    made = Inside(tmp_path / "runs", tiny_folder)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with desk_at_rest(tmp_path) as made:
         yield made

@@ -58,13 +58,6 @@ def test_no_half_of_a_character_is_told_of() -> None:
 
 
 @pytest.fixture
-def inside(tmp_path: Path, tiny_folder: Path) -> Iterator[Inside]:
-    made = Inside(tmp_path / "runs", tiny_folder)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def lesson(rows: list[Demonstration], keep_rows: list[Demonstration]) -> dict[str, Any]:
     return {
         "rows": [row.to_dict() for row in rows],
