@@ -19,7 +19,7 @@ from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import Measure
-from workbench.views.meters import UNSCORED, meter
+from workbench.views.meters import meter
 from workbench.views.text import escape, shown
 from workbench.views.words import duration
 from workbench.worker import Call, WasStopped
@@ -200,14 +200,8 @@ def meters_html(desk: Desk) -> str:
     also = f" The check took {duration(float(took))}." if took else ""
     return (
         '<div class="check-meters">'
-        + meter("The model alone", base, "check-base", UNSCORED if base is None else "", scored=base is not None)
-        + meter(
-            "Shown the example (teacher)",
-            teacher,
-            "check-teacher",
-            UNSCORED if teacher is None else "",
-            scored=teacher is not None,
-        )
+        + meter("The model alone", base, "check-base", scored=base is not None)
+        + meter("Shown the example (teacher)", teacher, "check-teacher", scored=teacher is not None)
         + f"</div>{note((cost + also).strip(), 'plain')}"
     )
 

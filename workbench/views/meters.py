@@ -28,6 +28,7 @@ def meter(
         scored: whether there is a right answer to any question, without which there is never a share.
     """
     text = said(measure) if scored else "cannot be measured"
+    note = note if scored else UNSCORED
     value = 0 if measure is None else round(measure.value * 100)
     line = notch = ""
     if measure is not None:
@@ -102,7 +103,7 @@ def skill_and_retention(events: Sequence[Event]) -> str:
     base = "" if checked is None or checked.base is None or not step else f" Before: {percent(checked.base.value)}."
     return (
         '<div class="wb-pair">'
-        + meter(SKILL, skill, "skill", when + base if scored else UNSCORED, mark, scored)
+        + meter(SKILL, skill, "skill", when + base, mark, scored)
         + meter(RETENTION, retention, "retention", f"{when} {_left(events)}".strip())
         + "</div>"
     )
