@@ -15,7 +15,7 @@ from workbench.events import Checked, Measure
 from workbench.groups import Groups
 from workbench.models import POCKET
 from workbench.runs.fitting import asked_together
-from workbench.training.batches import make_prompts, refuse_unreadable
+from workbench.training.batches import make_prompts
 
 
 def ask(options: argparse.Namespace, reading: Reading) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def ask(options: argparse.Namespace, reading: Reading) -> dict[str, Any]:
     loaded = load_model(options)
     prompts = make_prompts(loaded.tokenizer, settings)
     longest = settings.rollout.max_new_tokens
-    refuse_unreadable(reading.rows, loaded, settings)
-    tokens = prompts.tokenise_all(rows, loaded.longest, longest)
+    # As they stand in the file, so that a row without an id is called by its place there.
+    tokens = [t for t in prompts.tokenise_all(reading.rows, loaded.longest, longest) if not t.row.keep]
     scored = [row for row in rows if row.answer is not None]
     random.Random(settings.optim.seed).shuffle(scored)
     groups = Groups(asked_together(loaded, settings))
