@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-import torch
-
+from workbench.allocations import ran_out
 from workbench.errors import WorkbenchError
 from workbench.worker.protocol import WasStopped
 
@@ -21,7 +20,7 @@ def in_words(error: Exception) -> WorkbenchError:
         return error
     traceback.print_exc()
     said = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "out of memory" in said.lower():
+    if ran_out(error) or "out of memory" in said.lower():
         return WorkbenchError(
             f"The memory did not suffice ({said.splitlines()[0]}).",
             "Use a smaller batch, a shorter longest answer, or a smaller model; what was saved is intact.",

@@ -26,8 +26,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
+from workbench.allocations import free_memory
 from workbench.errors import InputError, WorkbenchError
 from workbench.evaluation import after_thoughts, get_scorer
 from workbench.hub import Halted, Report
@@ -203,9 +202,7 @@ class Service:
             failure = in_words(error)
         if failure is not None:
             # Outside of `except`, where the trace back no longer holds on to tensors.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
         with self._news:
             self._doing = None
             self._stop.clear()
