@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.events import api
 
 from workbench.app import code, receipts, status, teaching
-from workbench.app.desk import PRIVATE, QUIET, Cursor, Desk, Shared
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
 from workbench.errors import InputError, WorkbenchError
@@ -339,7 +339,7 @@ def build(desk: Desk, shared: Shared) -> None:
 
     begin.click(partial(press, desk), [shared.cursor, n, scorer], progress, **QUIET)
     halt.click(partial(press_stop, desk), shared.cursor, progress, **QUIET)
-    onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **PRIVATE)
+    onward.click(lambda: gr.Tabs(selected="teach"), None, shared.tabs, **QUIET)
     shared.on_load(
         lambda: [*everything(desk), _known(desk.drafts.choices.scorer)], [progress, verdict, meters, answers, scorer]
     )

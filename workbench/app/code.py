@@ -14,7 +14,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
-from workbench.app.desk import PRIVATE, Desk
+from workbench.app.desk import QUIET, Desk
 from workbench.errors import WorkbenchError
 from workbench.settings import GROUPS, own_defaults
 
@@ -228,7 +228,7 @@ def button(make: Callable[..., Code], inputs: Sequence[Any] = ()) -> None:
             made = Code("", "".join(f"# {line}\n" for line in str(error).splitlines()))
         return [gr.update(visible=True, open=True), made.shell, made.python]
 
-    press.click(show, list(inputs), [box, shell, python], **PRIVATE)
+    press.click(show, list(inputs), [box, shell, python], **QUIET)
 
 
 def _name(desk: Desk) -> str:

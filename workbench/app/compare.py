@@ -13,14 +13,12 @@ from gradio.events import api
 
 from workbench.app import answered, asking, code, conversing, entered, held_out
 from workbench.app.asking import NOT_ASKED, SAME, Filled, Form, Shown, note_on
-from workbench.app.desk import LATEST, PRIVATE, QUIET, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, QUIET, STREAM, Cursor, Desk, Shared
 from workbench.app.questions import POCKET_CAN, POCKET_CANNOT, ROLES, find_run, run_names, saved_steps, shown_by
 from workbench.app.sittings import cut
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.columns import answer_column
 
-# A short event that streams; losing it on a disconnect is fine. Several viewers do not wait for one another.
-STREAM: dict[str, Any] = {**PRIVATE, "concurrency_limit": 16}
 NO_RUN = ("No run: base and teacher only", "")
 SAMPLES = 4
 
@@ -99,8 +97,8 @@ def build(desk: Desk, shared: Shared) -> None:
     # What is looked at closer belongs to the answers before.
     gr.on([press.click, question.submit, start_over.click], lambda: "", None, more, **QUIET)
     often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
-    of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **STREAM)
-    of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **STREAM)
+    of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **QUIET)
+    of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **QUIET)
     halt.click(lambda cursor: asking.under_way(desk).stop(desk.worker, cursor.get(_BY)), shared.cursor, None, **QUIET)
     shared.on_tick(partial(can_stop, desk), [halt], tab="compare")
     keep.click(partial(asking.keep_question, desk), question, notice, **QUIET)

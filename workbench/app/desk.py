@@ -29,11 +29,15 @@ Cursor = dict[str, Any]
 CHOSEN = "chosen."
 """How keys begin that hold what was chosen in a session: they are no notes of what was shown."""
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""How a handler is wired that may take a while: no endpoint of its own, and nothing drawn over what it changes."""
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+"""How a handler is wired: no endpoint of its own, nothing drawn over what it changes, answered by the request itself.
 
-QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
-"""How one is wired that returns at once."""
+Not by Gradio's queue: an event that joins it just as it closes the page's stream is never answered, for the page still
+takes the stream to be open; and the button that was pressed is dead until the page is loaded anew.
+"""
+
+STREAM: dict[str, Any] = {**QUIET, "queue": True, "concurrency_limit": 16}
+"""How one is wired that yields: only the queue streams. Several viewers do not wait for one another."""
 
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 """How one is wired that follows a field: what is changed while it answers is taken once it has answered."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app.desk import PRIVATE
+from workbench.app.desk import QUIET
 
 _HAND_OVER = """(file) => {
   if (!file) return;
@@ -38,5 +38,5 @@ def button(write: Callable[..., Path | str | None], inputs: Sequence[Any] = (), 
         made = write(*values)
         return None if made is None else str(made)
 
-    press.click(written, list(inputs), file, **PRIVATE).success(None, file, None, js=_HAND_OVER, **PRIVATE)
+    press.click(written, list(inputs), file, **QUIET).success(None, file, None, js=_HAND_OVER, **QUIET)
     return press

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.events import api
 
 from workbench.app import cache, code, downloading, fixing, intake, rows, samples, sheet
-from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
+from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError, WorkbenchError
@@ -262,7 +262,7 @@ def build(desk: Desk, shared: Shared) -> None:
 
     fixing.build(desk, shared, form.number, held.shown)
     onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
-    onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **PRIVATE)
+    onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **QUIET)
     code.button(partial(code.examples, desk))
 
     shared.remember(sources.pasted, "examples.pasted")
@@ -341,29 +341,29 @@ def _form() -> _Form:
 def _wire_sources(desk: Desk, sources: _Sources, guess: _Guess, held: _Rows, number: gr.Number) -> None:
     outputs = [held.said, *held.shown, *guess.shown]
     sample, more = sources.sample, sources.more
-    sources.use.click(partial(use_sample, desk), sample, outputs, **PRIVATE)
-    sample.change(lambda name: note(samples.find(name).about, "plain"), sample, sources.about, **PRIVATE)
-    sources.use_pasted.click(partial(use_text, desk), [sources.pasted, more], outputs, **PRIVATE)
-    sources.upload.upload(partial(use_file, desk), [sources.upload, more], outputs, **PRIVATE)
+    sources.use.click(partial(use_sample, desk), sample, outputs, **QUIET)
+    sample.change(lambda name: note(samples.find(name).about, "plain"), sample, sources.about, **QUIET)
+    sources.use_pasted.click(partial(use_text, desk), [sources.pasted, more], outputs, **QUIET)
+    sources.upload.upload(partial(use_file, desk), [sources.upload, more], outputs, **QUIET)
     for choice in guess.lists:
-        choice.input(partial(read_again, desk), guess.lists, outputs, **PRIVATE)
+        choice.input(partial(read_again, desk), guess.lists, outputs, **QUIET)
     for reading in (sources.use.click, sources.use_pasted.click, sources.upload.upload):
         # The form spoke of a row of the set before.
-        reading(lambda: 0, None, number, **PRIVATE)
+        reading(lambda: 0, None, number, **QUIET)
 
 
 def _wire_rows(desk: Desk, held: _Rows) -> None:
     outputs = [held.said, *held.shown]
     held.table.input(
-        partial(sheet.edit_table, desk), [held.table, *held.place], outputs, trigger_mode="always_last", **PRIVATE
+        partial(sheet.edit_table, desk), [held.table, *held.place], outputs, trigger_mode="always_last", **QUIET
     )
     for changed in (held.page.release, held.wrong_only.input):
-        changed(partial(sheet.view, desk), held.place, held.shown, **PRIVATE)
-    held.sweep.click(partial(delete_wrong, desk), None, outputs, **PRIVATE)
-    held.undo.click(partial(undo, desk), held.place, outputs, **PRIVATE)
+        changed(partial(sheet.view, desk), held.place, held.shown, **QUIET)
+    held.sweep.click(partial(delete_wrong, desk), None, outputs, **QUIET)
+    held.undo.click(partial(undo, desk), held.place, outputs, **QUIET)
     split = [held.held_out, held.strict]
-    held.held_out.release(partial(choose, desk), split, held.counts, **PRIVATE)
-    held.strict.input(partial(choose, desk), split, held.counts, **PRIVATE)
+    held.held_out.release(partial(choose, desk), split, held.counts, **QUIET)
+    held.strict.input(partial(choose, desk), split, held.counts, **QUIET)
 
 
 def _wire_form(desk: Desk, held: _Rows, form: _Form) -> None:
@@ -372,11 +372,11 @@ def _wire_form(desk: Desk, held: _Rows, form: _Form) -> None:
     def picked(event: gr.SelectData) -> list[Any]:
         return pick(desk, event.row_value[0] if event.row_value else 0)
 
-    held.table.select(picked, None, [form.number, *form.fields], **PRIVATE)
-    form.number.input(partial(pick, desk), form.number, [form.number, *form.fields], **PRIVATE)
-    form.save.click(partial(save, desk), [form.number, *held.place, *form.fields], outputs, **PRIVATE)
-    form.add.click(partial(add, desk), form.fields, outputs, **PRIVATE)
-    form.delete.click(partial(delete, desk), [form.number, *held.place], [*outputs, form.number], **PRIVATE)
+    held.table.select(picked, None, [form.number, *form.fields], **QUIET)
+    form.number.input(partial(pick, desk), form.number, [form.number, *form.fields], **QUIET)
+    form.save.click(partial(save, desk), [form.number, *held.place, *form.fields], outputs, **QUIET)
+    form.add.click(partial(add, desk), form.fields, outputs, **QUIET)
+    form.delete.click(partial(delete, desk), [form.number, *held.place], [*outputs, form.number], **QUIET)
 
 
 def _publish(desk: Desk) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import rows, sheet
-from workbench.app.desk import PRIVATE, Cursor, Desk, Shared
+from workbench.app.desk import QUIET, STREAM, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
@@ -191,12 +191,12 @@ def build(desk: Desk, shared: Shared, number: gr.Number, shown: list[Any]) -> No
         )
         kept_said = gr.HTML(padding=False)
 
-    number.change(partial(prompts, desk), number, [student, teacher, lengths], **PRIVATE)
+    number.change(partial(prompts, desk), number, [student, teacher, lengths], **QUIET)
     for start in (press.click, asked.submit):
-        start(partial(ask, desk), asked, [corrected, said], concurrency_limit=4, **PRIVATE)
-    keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **PRIVATE)
-    as_is.click(partial(keep_as_is, desk), [asked, corrected], [said, kept], **PRIVATE)
-    kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **PRIVATE)
+        start(partial(ask, desk), asked, [corrected, said], **STREAM)
+    keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **QUIET)
+    as_is.click(partial(keep_as_is, desk), [asked, corrected], [said, kept], **QUIET)
+    kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **QUIET)
     for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):
         shared.remember(component, f"examples.{key}")
     shared.on_load(lambda: [keep_text(desk)], [kept])

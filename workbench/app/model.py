@@ -15,7 +15,7 @@ import gradio as gr
 from workbench.app import code
 from workbench.app.asking import line
 from workbench.app.compare import pocket_examples
-from workbench.app.desk import QUIET, Cursor, Desk, Shared
+from workbench.app.desk import QUIET, STREAM, Cursor, Desk, Shared
 from workbench.app.lookup import (
     POCKET,
     PRECISIONS,
@@ -113,7 +113,7 @@ def build(desk: Desk, shared: Shared) -> None:
             datasets = pocket_examples()
     code.button(code.model, [name])
 
-    ask.click(look_around, None, found, api_visibility="private", show_progress="hidden")
+    ask.click(look_around, None, found, **STREAM)
     checked = [shared.cursor, name, precision]
     gr.on([look.click, name.submit], partial(ask_again, desk, loading), checked, need, **QUIET)
     gr.on([precision.input, name.blur], partial(view, desk, loading), checked, need, **QUIET)

@@ -16,7 +16,7 @@ from workbench.app.sittings import cut
 from workbench.errors import WorkbenchError
 from workbench.runs import shelf
 
-SLOW: dict[str, Any] = {"api_visibility": "private"}
+SLOW: dict[str, Any] = {**QUIET, "show_progress": "full"}
 _AT_ONCE = 0.3
 """Seconds within which a small zip is ready."""
 

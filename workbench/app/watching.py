@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import receipts, teaching
-from workbench.app.desk import LATEST, PRIVATE, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.errors import WorkbenchError
 from workbench.events import Evaluated, Event, RolloutSample, Step
 from workbench.views import loss_chart, skill_and_retention, skill_chart, state_sentence, token_map
@@ -64,7 +64,7 @@ def build(desk: Desk, shared: Shared) -> Watch:
     which.input(partial(choose_answer, desk), [which, shared.cursor], [shared.cursor, *parts], **LATEST)
     losses.input(partial(choose_losses, desk), [losses, shared.cursor], [shared.cursor, *parts], **LATEST)
     shared.on_load(lambda: [False], [losses])
-    onward.click(lambda: gr.Tabs(selected="compare"), None, shared.tabs, **PRIVATE)
+    onward.click(lambda: gr.Tabs(selected="compare"), None, shared.tabs, **QUIET)
     return Watch(run, checkpoint, back)
 
 
