@@ -36,6 +36,13 @@ def test_a_conversation_goes_on_from_the_chosen_answer(desk: Desk) -> None:
     assert [m["content"] for m in last.asked.question.messages] == ["Hi.", "What?", "And now?"]
 
 
+def test_the_question_that_was_gone_on_from_does_not_come_back(desk: Desk) -> None:
+    desk.drafts.type("compare.question", "Hi.")
+    assert conversing.carry(desk, HI, "teacher", [])[2] != "" and desk.drafts.typed("compare.question") == "Hi."
+    conversing.carry(desk, HI, "base", [])
+    assert desk.drafts.typed("compare.question") == ""
+
+
 def test_it_outlives_a_refresh_and_a_restart(desk: Desk, tmp_path: Path) -> None:
     said = conversing.carry(desk, HI, "base", [])
     again = Desk.at(tmp_path, desk.worker)

@@ -46,6 +46,8 @@ def carry(desk: Desk, asked: Asked | None, who: str, turns: Turns) -> tuple[Any,
     turns = [*({**m} for m in asked.question.messages), answer]
     try:
         desk.drafts.type(_KEY, json.dumps(turns))
+        # A field that the page empties is no news to what remembers it.
+        desk.drafts.type("compare.question", "")
         said = line("Write the next question; all three read what was said so far.")
     except WorkbenchError as error:
         said = line(f"The conversation goes on, but a refresh would lose it. {error}", wrong=True)
