@@ -48,6 +48,34 @@ def test_a_loss_is_held_against_its_limit(lost: tuple[float, ...], state: str) -
     assert Comparison("c", group(*lost), limit=0.05).state == state
 
 
+@pytest.mark.parametrize(
+    ("ratio", "seeds", "state"),
+    [
+        ((2.0, 2.2, 2.6), 3, "clear"),
+        ((2.0, 2.2, 2.6), 2, "leaning"),
+        ((1.1, 1.2, 2.4), 3, "against"),
+        ((2.6, 3.0, 3.0), 3, "against"),
+    ],
+)
+def test_a_number_that_a_claim_names_lies_in_the_interval_or_not(
+    ratio: tuple[float, ...], seeds: int, state: str
+) -> None:
+    assert Comparison("c", group(*ratio, seeds=seeds), named=2.5).state == state
+
+
+@pytest.mark.parametrize(
+    ("operations", "time", "holds"), [(2.5, 4.0, "yes"), (2.5, 1.1, "partly"), (1.1, 1.1, "no"), (4.0, 2.5, "no")]
+)
+def test_the_cost_is_held_against_the_papers_own_figures(operations: float, time: float, holds: str) -> None:
+    lines = [
+        {"task": task, "figures": {"operations ratio": operations, "time ratio": time, "seconds": 1}, "code": "c"}
+        for seed in range(3)
+        for task in design(["cost"], seed, TUNED, {})
+    ]
+    (claim,) = judge(lines, ["cost"])
+    assert claim["holds"] == holds and list(claim["sft"].values()) == [2.5, 4.0]
+
+
 def test_a_claim_holds_if_all_of_it_is_clear_and_not_at_all_if_none_leans_its_way() -> None:
     clear = Comparison("a", group(0.8, 0.8, 0.8), group(0.1, 0.1, 0.1))
     leaning = Comparison("b", group(0.1, 0.3, 0.3), group(0.2, 0.2, 0.2))
