@@ -24,6 +24,7 @@ new MutationObserver(() => document.querySelectorAll('[aria-label="Static column
 )).observe(document.body, {childList: true, subtree: true});
 """
 _GUESS = "(guess)"
+_NONE = ("(none)", "")
 _COLUMNS = {
     "prompt": "Column of what is asked",
     "demonstration": "Column of the example's answer",
@@ -58,8 +59,10 @@ def after_reading(desk: Desk, act: Callable[[], str]) -> list[Any]:
 def columns(desk: Desk) -> list[Any]:
     """The guess of each column: the notes, whether to show them, and a list for each field."""
     last = intake.latest(desk)
-    choices = [_GUESS, *last.there]
-    lists = [gr.update(choices=choices, value=last.chosen.get(field, _GUESS)) for field in rows.FIELDS]
+    lists = []
+    for field in rows.FIELDS:
+        choices = [_GUESS, *([] if field == "prompt" else [_NONE]), *last.there]
+        lists.append(gr.update(choices=choices, value=last.chosen.get(field, _GUESS)))
     return [gr.update(visible=bool(last.there)), note("\n".join(last.notes), "info"), *lists]
 
 

@@ -113,7 +113,7 @@ def read_again(desk: Desk, chosen: dict[str, str | None]) -> str:
     file = desk.drafts.folder / "source" / Path(last.file).name if last.file else None
     if file is None or not file.is_file():
         raise InputError("There is nothing to read again.", "Paste or upload the examples once more.")
-    columns = Columns(**{field: chosen.get(field) or None for field in FIELDS})
+    columns = Columns(**{field: chosen.get(field) for field in FIELDS})
     if last.name == "pasted":
         text = file.read_text(encoding="utf-8", errors="surrogatepass")
         return _take(desk, lambda: parse_leniently(text, columns), lambda: file, last.name, last.add, columns)
@@ -147,7 +147,8 @@ def _take(
         drafts.add_keep(*keep)
     else:
         drafts.replace_rows(reading.rows, name, source=file.name)
-    taken = tuple((field, column) for field, column in reading.columns.items() if field in FIELDS)
+    none = {field: column for field, column in asdict(columns).items() if column == ""}
+    taken = tuple((field, column) for field, column in {**none, **reading.columns}.items() if field in FIELDS)
     _remember(desk, Intake(file.name, name, taken, reading.there, reading.notes))
     also = f" {len(keep)} of them are questions to keep." if keep else ""
     count = len(reading.rows)

@@ -27,7 +27,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     kinds = "JSONL, JSON, CSV, TSV, Parquet, XLSX or text file, or the name of a set that comes along, such as zorbic"
     parser.add_argument("demonstrations", metavar="DEMOS", help=kinds)
     for field in ("prompt", "demonstration", "answer", "context"):
-        parser.add_argument(f"--{field}-column", metavar="NAME", help=f"column that holds the {field}")
+        parser.add_argument(f"--{field}-column", metavar="NAME", help=f"column that holds the {field}; '' if none does")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from statistics import median
 from typing import Any
 
 from workbench.demonstrations.table import UNNAMED, Table
@@ -46,11 +47,13 @@ _UNUSED_AT_MOST = 8
 TITLES = 10
 """Most rows above a header."""
 _SHOWN = 80
+_SHORT = 4
+"""Words, or tens of characters, up to which an answer is one that others can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The user's word on which column holds what; None leaves it to the guess."""
+    """The user's word on which column holds what; None leaves it to the guess, and "" means that none does."""
 
     prompt: str | None = None
     demonstration: str | None = None
@@ -121,7 +124,7 @@ def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[
     taken = set(chosen.values())
     for name, aliases in ALIASES.items():
         found = next((there[a] for a in aliases if a in there and there[a] not in taken), None)
-        if name in chosen or found is None:
+        if name in chosen or found is None or getattr(columns, name) == "":
             continue
         if name == "answer" and _holds_objects(table, found):
             notes.append(f"Column {found!r} holds objects, not texts, so it is not used as the answer to score.")
@@ -131,10 +134,13 @@ def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[
     messages = next((there[a] for a in MESSAGES if a in there), None)
     if messages is not None and columns.prompt is None:
         chosen["prompt"] = messages
-    lacking = "demonstration" in need and "demonstration" not in chosen and messages is None
-    if lacking and "answer" in chosen and columns.answer is None:
-        chosen["demonstration"] = chosen["answer"]
-        notes.append(f"Column {chosen['answer']!r} is taken both for the demonstration and for the answer to score.")
+    if "demonstration" in need and "demonstration" not in chosen and messages is None:
+        notes += _answers_as_demonstrations(table, there, chosen, columns)
+    if "demonstration" in chosen and "context" in chosen and columns.context is None:
+        notes.append(
+            f"Where column {chosen['context']!r} holds something, the teacher reads that in place of the "
+            "demonstration, and the student does not. If it belongs to what is asked, put it there, or leave it out."
+        )
     if "instruction" in there and chosen.get("prompt") == there["instruction"] and "input" in there:
         chosen["input"] = there["input"]
     _require(table, chosen, need, excused=messages is not None or "keep" in there or "context" in chosen)
@@ -148,11 +154,37 @@ def choose(table: Table, columns: Columns, need: tuple[str, ...]) -> tuple[dict[
     return chosen, [*notes, *_unused(table, chosen)]
 
 
+def _answers_as_demonstrations(
+    table: Table, there: dict[str, str], chosen: dict[str, str], columns: Columns
+) -> list[str]:
+    """Take the answers for the demonstrations, which there is no column for; and what is said about it.
+
+    Whole sentences are no answers to score as well: hardly any answer repeats one to the letter, so a teacher that is
+    right would be marked wrong.
+    """
+    if "answer" not in chosen or columns.answer is not None or columns.demonstration == "":
+        return []
+    column = chosen["demonstration"] = chosen["answer"]
+    another = next((there[a] for a in ALIASES["answer"] if a in there and there[a] != column), None)
+    if another is not None:
+        chosen["answer"] = another
+        return []
+    texts = [str(row[column]) for row in table.rows if row.get(column) is not None]
+    if not texts or max(median(len(text.split()) for text in texts), median(map(len, texts)) / 10) <= _SHORT:
+        return [f"Column {column!r} is taken both for the demonstration and for the answer to score."]
+    del chosen["answer"]
+    return [
+        f"Column {column!r} is taken for the demonstration. It holds sentences, and hardly any answer repeats one to "
+        "the letter, so they are not looked for in answers. For marks, add a column final_answer with what a right "
+        "answer must hold, such as a number or a name."
+    ]
+
+
 def _named_by_user(table: Table, columns: Columns) -> dict[str, str]:
     chosen = {}
     for field in fields(columns):
         wanted = getattr(columns, field.name)
-        if wanted is not None:
+        if wanted:
             if wanted not in table.columns:
                 raise InputError(
                     f"{table.source} has no column {wanted!r} for the {field.name}.",
