@@ -185,8 +185,9 @@ axes.grid(axis="y", visible=False)
 plt.show()
 
 # %% [markdown]
-# The wording hardly matters, and a good deal of chat does no harm. But the answer must be there, it must be the answer to
-# *this* question, and it must be plain which of several things it is. All of that costs a second to find out.
+# The wording hardly matters, and some chat does no harm; a lot of it costs some of the answers, though the verdict stays
+# the same. The answer must be there, it must be the answer to *this* question, and it must be plain which of several
+# things it is. All of that costs a second to find out.
 #
 # What was said where the right answer was one of three?
 
@@ -354,10 +355,10 @@ if MODEL == POCKET:
     right_with = {name: sitting.measure.value for name, (_, sitting, _) in checked.items()}
     assert right_with["as in the file"] > 0.9 and right_with["the bare answer"] > 0.9
     assert right_with["after a chat"] > 0.9 and right_with["one of three"] < 0.5
+    assert right_with["after a long chat"] < right_with["after a chat"], "a lot of chat costs some"
     assert right_with["of another question"] < 0.1 and right_with["without an answer"] < 0.1
-    assert {name: word for name, (_, _, (word, _)) in checked.items()}[
-        "of another question"
-    ] == "cannot"
+    words = {name: word for name, (_, _, (word, _)) in checked.items()}
+    assert (words["of another question"], words["after a long chat"]) == ("cannot", "ready")
     assert set(verdicts.values()) == {"ready"}, verdicts
     assert outcome["good"]["right"] > 0.6, outcome
     assert (
