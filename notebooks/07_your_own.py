@@ -208,11 +208,17 @@ HTML(f"<style>{CSS}</style>" + skill_chart(events) + skill_and_retention(events)
 # Two lines, never one: what was learned, and what of the rest is still there. On your own model give probes of your own,
 # questions that it must go on answering: `workbench teach FILE --probes PROBES`.
 #
-# The same run on the command line, and with a 4B model:
-#
-#     workbench teach kavo.csv --steps 200 --batch 16 --lr 2e-3
-#     workbench teach my.jsonl --model Qwen/Qwen3-4B-Instruct-2507 --precision 4-bit
-#
+# Nearly the same run on the command line (there forgetting is measured on all probes, here on every third), and one with
+# a 4B model on a file of yours:
+
+# %%
+optim = settings.optim
+line = f"workbench teach {source} --steps {optim.steps} --batch {optim.batch} --lr {optim.lr:g}"
+line += "" if MODEL == POCKET else f" --model {MODEL}"
+print(f"{line} \\\n    --held-out 0.25 --evaluate-every 40 --save-every 40\n")
+print("workbench teach my.jsonl --model Qwen/Qwen3-4B-Instruct-2507 --precision 4-bit")
+
+# %% [markdown]
 # ## Compare
 
 # %%
