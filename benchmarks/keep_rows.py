@@ -1,10 +1,11 @@
 """What keep rows do, and how best to use them: python benchmarks/keep_rows.py --seeds 1 --json
 
-Zorbic is taught to the bundled model with generic keep rows, then Pelan on top. Each row of the result changes one
-thing about the second lesson: the share of keep rows and which they are (all, or the half whose answers a trial lesson
+Zorbic is taught to the bundled model with generic keep rows, then Pelan on top. Each row of the result changes what it
+names about the second lesson: the share of keep rows and which they are (all, or the half whose answers a trial lesson
 without them disturbs most, by KL), steps, learning rate and its schedule, LoRA rank, the base anchor, and who teaches
-(the model as it was before any lesson, or as the first lesson left it). `--model FOLDER` teaches both languages to
-another pocket model.
+(the model as it was before any lesson, or as the first lesson left it). Three rows change more than their name says:
+with an adapter on all linear layers the learning rate is lower, too, and an anchor stands in place of keep rows.
+`--model FOLDER` teaches both languages to another pocket model.
 
     first       of the first language's held-out questions, what is left
     skill       of the second language's

@@ -1,7 +1,8 @@
 """Where the adapter sits, and what that costs: python benchmarks/placement.py --seeds 1 --json
 
-SDFT on Zorbic without keep rows. Each row changes the layers that are adapted, with learning rates that suit them, or
-the divergence. `skill` is of the held-out questions, `retention` of the probes known before.
+SDFT on Zorbic without keep rows. Each row changes the layers that are adapted, with a rank, a learning rate and steps
+set by hand to suit them, or the divergence; so what two rows differ by is not of the placement alone. `skill` is of the
+held-out questions, `retention` of the probes known before.
 
 Each finished task is a line of benchmarks/results/placement.jsonl (`--results` names another), and is not run again
 under the same defaults.

@@ -7,13 +7,20 @@ results nothing changes; the tests compare.
 from __future__ import annotations
 
 import json
+import re
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import keep_rows as keep_rows_benchmark  # noqa: E402
+import placement as placement_benchmark  # noqa: E402
+
 METHODS = {
     "sdft": "SDFT, its defaults",
     "sdft_both": "SDFT, learning rate, steps and layers chosen on a validation split",
@@ -73,6 +80,13 @@ def sequence() -> Iterator[str]:
         yield row(words, *(by_seed(runs[name], figure) for figure in ("first", "skill", "retention")))
 
 
+def unnamed(changes: dict[str, Any]) -> str:
+    """What a variant of keep_rows.py changes beside what its name says."""
+    if "targets" in changes:
+        return f", {changes['lr_times']:g} times the learning rate"
+    return ", no keep rows" if "anchor" in changes else ""
+
+
 def keep_rows() -> Iterator[str]:
     """What each change of the second lesson does."""
     yield row("second lesson", "Zorbic", "Pelan", "kept", "of the known languages", "of the rest")
@@ -81,21 +95,27 @@ def keep_rows() -> Iterator[str]:
     bundled = lines[0]["about"]["parameters"]  # the bundled model was taught first
     for line in lines:
         size = line["about"]["parameters"]
-        name = " ".join(line["task"].split()[2:]) + ("" if size == bundled else f", a pocket of {size / 1e6:.1f}M")
+        name = " ".join(line["task"].split()[2:])
+        name += unnamed(keep_rows_benchmark.VARIANTS[name])
+        name += "" if size == bundled else f", a pocket of {size / 1e6:.1f}M"
         figures = ("first", "skill", "retention", "languages", "rest")
         yield row(name, *(f"{line['found'][figure]:.2f}" for figure in figures))
 
 
 def placement() -> Iterator[str]:
-    """What each place of the adapter does, as medians over seeds."""
+    """What each place of the adapter does, as medians over seeds, and with which settings."""
     found: dict[str, list[dict[str, float]]] = {}
+    defaults: dict[str, Any] = {}
     for line in finished("placement"):
         found.setdefault(line["task"].rsplit(" ", 1)[0], []).append(line["found"])
-    yield row("adapter on", "held-out skill", "kept")
-    yield "|---|---|---|"
+        defaults = {name: value for group in line["about"]["defaults"].values() for name, value in group.items()}
+    yield row("adapter on", "rank", "learning rate", "steps", "held-out skill", "kept")
+    yield "|---|---|---|---|---|---|"
     for name, runs in found.items():
+        chosen = defaults | placement_benchmark.VARIANTS[name]
+        settings = str(chosen["rank"]), f"{1e4 * chosen['lr']:g}e-4", str(chosen["steps"])
         middle = (statistics.median(run[figure] for run in runs) for figure in ("skill", "retention"))
-        yield row(name, *(f"{value:.2f}" for value in middle))
+        yield row(re.sub(r", rank \d+", "", name), *settings, *(f"{value:.2f}" for value in middle))
 
 
 def knowledge() -> Iterator[str]:
