@@ -123,7 +123,7 @@ def test_it_starts_again_with_the_model_that_was_loaded_last(worker: Worker) -> 
 
 
 def test_after_three_deaths_within_a_minute_it_waits(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_BACK_OFF", (0.2,))
+    monkeypatch.setattr(client, "_BACK_OFF", (2.0,))  # long enough to be seen on a busy machine
     for number in range(1, 4):
         worker.wait(lambda s: s.alive and s.state == "idle", 60)
         worker.call("die")
@@ -151,6 +151,18 @@ def test_closing_ends_the_process_and_its_threads(tmp_path: Path) -> None:
         assert not thread.is_alive(), thread
     with pytest.raises(WorkbenchError, match="closed"):
         made.call("render", row=ROWS[0]).result(60)
+
+
+def test_nothing_is_started_again_while_it_is_being_closed(tmp_path: Path) -> None:
+    made = Worker(tmp_path, command=FAKE)
+    made.start()
+    keeper, closing = made._keeper, made._closing
+    assert keeper is not None
+    # As if it were closed just after the keeper had looked.
+    closing.wait = lambda timeout=None: closing.set()  # type: ignore[method-assign,assignment,return-value,func-returns-value]
+    made.call("die")
+    keeper.join(60)
+    assert not keeper.is_alive() and not made.status.alive
 
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:

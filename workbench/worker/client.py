@@ -252,6 +252,8 @@ class Worker:
             if self._closing.wait(pause):
                 return
             with self._lock:
+                if self._closing.is_set():  # since the pause: nobody would end what is started now
+                    return
                 try:
                     self._spawn()
                 except WorkbenchError as error:
