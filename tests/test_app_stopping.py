@@ -73,6 +73,11 @@ def test_a_page_stops_what_it_has_asked_itself(desk: Desk) -> None:
     assert "stopped" in list(shown)[-1].notice
 
 
+def test_what_is_asked_once_the_server_ends_is_stopped_at_once(desk: Desk) -> None:
+    asking.under_way(desk).end(desk.worker)
+    assert "stopped" in list(asking.ask(desk, Form("hold this", by="here")))[-1].notice
+
+
 def test_five_answers_can_be_stopped_too(desk: Desk) -> None:
     with ThreadPoolExecutor() as pool:
         shown = pool.submit(list, asking.ask_often(desk, Form("hold this", by="here")))

@@ -373,7 +373,7 @@ def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str]
             # Each page holds a connection open, and so does each answer that is still written; told to end, they need
             # not be cut off, with a trace of each.
             app.state.closing.set()
-            under_way(desk).stop(desk.worker, None)
+            under_way(desk).end(desk.worker)
             await super().shutdown(sockets)
 
     app = make_app(desk, options.host, options.auth, options.share)
