@@ -211,7 +211,9 @@ def test_a_check_that_was_stopped_says_so_and_leaves_the_verdict_before(
     assert "Asking the model" in check.said(desk)
 
 
-def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(desk: Desk) -> None:
+def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     intake.use_sample(desk, "zorbic")
     cursor: Cursor = {}
     number = receipts.begin(cursor, 0)
@@ -223,6 +225,7 @@ def test_why_it_was_refused_is_shown_again_though_the_click_is_answered_last(des
         number = receipts.begin(cursor, number)
         seen.append(check.poll(desk, cursor)[0])
     assert seen[0] == seen[1] and "note-wrong" in seen[0]
+    monkeypatch.setattr(check, "_AT_ONCE", 60)
     assert check.press(desk, cursor, 50, "contains") == [seen[0]], "the click itself says so, too"
     assert check.poll(desk, cursor)[0] == seen[0], "also when the same was said before"
 

@@ -121,8 +121,9 @@ def test_killed_at_random_points(
     for number in range(kills):
         pid = worker.start(killed)
         # Kill once the log has grown past a random place, mostly a little further than the time before; the log's
-        # growth is a random moment of a step, and a checkpoint or a measurement may be under way.
-        target = total * number // kills + r.randrange(1, max(2, total // kills))
+        # growth is a random moment of a step, and a checkpoint or a measurement may be under way. The last place leaves
+        # some steps to go, however late this process comes to see it.
+        target = total * number // (kills + 1) + r.randrange(1, max(2, total // (kills + 1)))
         spins = r.randrange(200_000)
         while log_size(killed) < target and alive(pid):
             pass

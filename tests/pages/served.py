@@ -185,6 +185,10 @@ class Visit:
         """Wait until a part of the page says something."""
         expect(self.at(selector)).to_contain_text(words, timeout=WAIT)
 
+    def finished(self, run: str, steps: int) -> None:
+        """Wait until this run has been taught; the one before has finished, too."""
+        self.says("#teach-state", re.compile(rf"\b{run}\b.*Finished after {steps} steps\.", re.DOTALL))
+
     def becomes(self, script: str, wanted: Any, argument: Any = None) -> Any:
         """What a script gives as soon as that is `wanted`, or in the end: a page that is being drawn moves."""
         with suppress(AssertionError):
@@ -202,7 +206,7 @@ class Visit:
     def start(self, steps: int, name: str = "") -> None:
         """Teach what is loaded."""
         self.tab("Teach")
-        # The form fills itself in when the tab comes into view; a number typed before that would be overwritten.
+        # The first poll fills in the form, and lets it be pressed; a number typed before that would be overwritten.
         expect(self.button("Start teaching")).to_be_enabled(timeout=WAIT)
         self.type("How long (steps)", str(steps))
         if name:

@@ -174,8 +174,8 @@ def test_how_it_goes_and_what_it_answers_are_in_view_on_a_laptop(browser: Browse
     visit = Visit.to(browser, served.address, viewport={"width": 1280, "height": height})
     lowest = "names => Math.max(...names.map(name => document.querySelector(name).getBoundingClientRect().bottom))"
     visit.use_set()
-    visit.start(HOLD, "in view")
-    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    visit.start(HOLD, "seen")
+    visit.finished("seen", HOLD)
     visit.says("#meters", "Retention")
     assert 0 < visit.page.evaluate(lowest, ["#meters"]) < height
     visit.tab("Compare")
@@ -213,5 +213,5 @@ def test_words_that_look_like_html_stay_words(visit: Visit) -> None:
     visit.type("Name of the run", "hostile")
     expect(visit.at("#teach-problem")).not_to_contain_text("name", timeout=WAIT)
     visit.press("Start teaching")
-    visit.says("#teach-state", f"Finished after {HOLD} steps.")
+    visit.finished("hostile", HOLD)
     harmless(visit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -43,8 +42,7 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def taught(visit: Visit, name: str, steps: int) -> None:
     """Teach, until the worker is free again."""
     visit.start(steps, name)
-    # The run before has finished, too.
-    visit.says("#teach-state", re.compile(rf"\b{name}\b.*Finished after {steps} steps\.", re.DOTALL))
+    visit.finished(name, steps)
     visit.says("#status", "Ready.")
 
 

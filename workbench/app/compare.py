@@ -93,9 +93,10 @@ def build(desk: Desk, shared: Shared) -> None:
     columns = (*ROLES, "earlier")
     outputs = [notice, *(answers[c] for c in columns), *(prompts[c] for c in columns)]
     outputs += [earlier, demonstration, filled, note, asked, question]
+    # What is looked at closer belongs to the answers before. First, and by the page itself: what comes second waits for
+    # the last answer, and would take away what was looked at meanwhile.
+    gr.on([press.click, question.submit, start_over.click], None, None, more, js="() => ''", **QUIET)
     gr.on([press.click, question.submit], with_form(asking.ask, desk), fields, outputs, **STREAM)
-    # What is looked at closer belongs to the answers before.
-    gr.on([press.click, question.submit, start_over.click], lambda: "", None, more, **QUIET)
     often.click(with_form(asking.ask_often, desk), fields, [notice, more], **STREAM)
     of_student.click(partial(asking.look, desk, "student"), asked, [notice, more], **QUIET)
     of_teacher.click(partial(asking.look, desk, "teacher"), asked, [notice, more], **QUIET)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app import downloading
+from workbench.app import downloading, receipts
 from workbench.app.asking import line, problem
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.questions import find_run
@@ -71,7 +71,7 @@ def build(desk: Desk, shared: Shared, run: gr.Dropdown, step: gr.Dropdown, quest
     press.click(partial(start, desk, lists), fields, outputs, **QUIET)
     halt.click(lambda: lists.stop(desk.worker), None, None, **QUIET)
     for changed in (run.change, step.change, what.change, which.change):
-        changed(partial(draw, lists), fields, outputs, **QUIET)
+        changed(partial(choose, lists), fields, outputs, **QUIET)
 
     def picked(run: str, step: int, what: What, event: gr.SelectData) -> Any:
         return pick(lists, run, step, what, event.row_value)
@@ -99,7 +99,14 @@ def start(desk: Desk, lists: Sittings, cursor: Cursor, run: str, step: int, what
     if found is None:
         return [line(NO_RUN, wrong=True), gr.update(visible=False), gr.update(visible=False)]
     lists.start(desk.worker, found.name, step or None, what)
+    receipts.clicked(cursor)
     return draw(lists, cursor, run, step, what, which)
+
+
+def choose(lists: Sittings, cursor: Cursor, *chosen: Any) -> list[Any]:
+    """Another list was chosen."""
+    receipts.clicked(cursor)
+    return draw(lists, cursor, *chosen)
 
 
 NO_RUN = "Choose a run under Student of run first, or teach one: these are the questions of a run."

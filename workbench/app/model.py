@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.app import code
+from workbench.app import code, receipts
 from workbench.app.asking import line
 from workbench.app.compare import pocket_examples
 from workbench.app.desk import QUIET, STREAM, Cursor, Desk, Shared
@@ -200,6 +200,7 @@ def start(desk: Desk, loading: Loading, cursor: Cursor, name: str, precision: st
         return [line(f"{sentence(desk)} Wait for it, or press Stop on the Teach page; then load {name}."), SAME, need]
     loading.name, loading.began, loading.cancelled = name, time.monotonic(), False
     loading.call = desk.worker.call("load", model=name, precision=precision)
+    receipts.clicked(cursor)
     return [state(desk, loading), gr.update(visible=True), need]
 
 

@@ -84,9 +84,7 @@ def build(desk: Desk, shared: Shared) -> None:
         partial(_tab_if_done, "teach"), said, shared.tabs, **QUIET
     )
     same.click(**act(_same, [run], partial(shelving.settings_said, desk)))
-    rename.click(**act(shelving.rename, [run, name], "It is called {} now.")).success(
-        lambda said: gr.skip() if _failed(said) else "", said, name, **QUIET
-    )
+    rename.click(partial(press_rename, desk), [shared.cursor, run, name], [name, said, shared.cursor, *parts], **QUIET)
     keep.click(**act(_note, [run, text], "The note on {} is kept."))
     delete.click(**act(shelving.delete, [run], "{} was deleted. Undo delete brings it back."))
     undo.click(**act(lambda desk: shelving.undelete(desk), [], "{} is back."))
@@ -141,6 +139,12 @@ def press(
     except (WorkbenchError, TimeoutError) as error:
         said = note(str(error), "wrong")
     return [said, cursor, *_shown_anew(desk, cursor)]
+
+
+def press_rename(desk: Desk, cursor: Cursor, run: str | None, name: str) -> list[Any]:
+    """As `press`; the field is emptied in the same answer, since the next name may be typed by the time of another."""
+    said, *shown = press(desk, shelving.rename, "It is called {} now.", cursor, run, name)
+    return [gr.skip() if _failed(said) else "", said, *shown]
 
 
 def _shown_anew(desk: Desk, cursor: Cursor) -> list[Any]:

@@ -31,9 +31,11 @@ def build(desk: Desk, shared: Shared) -> None:
     with gr.Row(equal_height=False, elem_id="teach-page"):
         with gr.Column(min_width=0, elem_id="teach-press"):
             with gr.Row():
-                begin = gr.Button("Start teaching", variant="primary", size="md", min_width=150, scale=2)
-                halt = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
-                again = gr.Button("Resume", interactive=False, size="md", min_width=100)
+                # Grey until the first poll, which fills in the form: it would overwrite what is typed before it.
+                grey: dict[str, Any] = {"interactive": False, "size": "md"}
+                begin = gr.Button("Start teaching", variant="primary", min_width=150, scale=2, **grey)
+                halt = gr.Button("Stop", variant="stop", min_width=80, **grey)
+                again = gr.Button("Resume", min_width=100, **grey)
             further = gr.HTML(elem_id="teach-further", padding=False)
             problem = gr.HTML(elem_id="teach-problem", padding=False)
         with gr.Column(min_width=0, elem_id="teach-form"):
