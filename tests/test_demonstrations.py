@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.demonstrations import Columns, Demonstration, parse, read, read_questions, split, write
-from workbench.demonstrations.splitting import repetition
+from workbench.demonstrations.splitting import contradiction, repetition
 from workbench.demonstrations.tables import EXTENSIONS
 from workbench.errors import InputError
 
@@ -358,3 +358,13 @@ def test_keep_rows_are_on_neither_side() -> None:
     rows = [Demonstration(str(i), "d") for i in range(10)] + [Demonstration("k", keep=True)]
     found = split(rows, 0.3)
     assert (len(found.teaching), len(found.held_out), len(found.keep)) == (7, 3, 1)
+
+
+def test_what_is_both_taught_and_kept_is_told_of() -> None:
+    rows = [{"prompt": p, "response": "b"} for p in ("One?", "Two?")]
+    kept = [{"prompt": p, "keep": True} for p in (" Two? ", "Three?", "One?", "One?")]
+    found = parse(json.dumps([*rows, *kept]))
+    said = "2 questions are both taught and to be kept as before, which pulls both ways: take 'Two?' out of one of"
+    assert f"{said} the two." in found.notes
+    assert contradiction(found.rows[1:3]).startswith("1 question is both taught and to be kept")
+    assert contradiction(found.rows[:2]) == contradiction(found.rows[2:]) == ""

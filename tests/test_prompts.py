@@ -87,6 +87,11 @@ def test_long_rows_are_named_with_their_tokens_and_the_limit() -> None:
     with pytest.raises(InputError, match=rf"1 of 2 rows are too long: row b has {length} tokens; the limit is 90"):
         prompts.tokenise_all(rows, limit=100, room=10)
     assert len(prompts.tokenise_all(rows, limit=length + 10, room=10)) == 2
+    # A shorter answer is no help where the row is longer than all that the model reads.
+    for limit, helps in ((length, False), (length + 1, True)):
+        with pytest.raises(InputError) as refused:
+            prompts.tokenise_all(rows, limit=limit, room=10)
+        assert ("lower the longest answer" in refused.value.advice) == helps
 
 
 def test_a_long_question_is_no_row() -> None:

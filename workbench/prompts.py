@@ -150,12 +150,14 @@ class Prompts:
         for index, row in enumerate(rows):
             self._refuse_special_tokens(row, _name(row, index), _name(row, index))
         tokens = [self.tokenise(row, _name(row, index)) for index, row in enumerate(rows)]
+        lengths = [max(len(t.student), len(t.teacher)) for t in tokens]
+        less = ", or lower the longest answer (--max-new-tokens)" if max(lengths, default=0) < limit else ""
         self._refuse_long(
             rows,
-            [max(len(t.student), len(t.teacher)) for t in tokens],
+            lengths,
             limit - room,
             f"{limit} of the model less {room} kept for the answer; a teacher's prompt is never cut",
-            "Shorten those demonstrations or contexts, or lower the longest answer (--max-new-tokens).",
+            f"Shorten what is asked, the demonstration or the context there{less}.",
         )
         self._refuse_long(
             rows,

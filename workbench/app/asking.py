@@ -252,7 +252,7 @@ def _or_without(desk: Desk, name: str) -> str:
 
 def columns(question: Question, answers: Answers, roles: Sequence[str]) -> dict[str, str]:
     """The three columns as they stand."""
-    made = {role: _answer(role, answers, question.step) for role in roles}
+    made = {role: _answer(role, answers, question.step, run=question.run or "") for role in roles}
     if "student" not in roles:
         made["student"] = answer_column("student", "", NO_STUDENT)
     if not question.shown:
@@ -261,8 +261,8 @@ def columns(question: Question, answers: Answers, roles: Sequence[str]) -> dict[
     return made
 
 
-def _answer(column: str, answers: Answers, step: int | None, note: str = "") -> str:
-    """One answer with its time and its tokens."""
+def _answer(column: str, answers: Answers, step: int | None, note: str = "", run: str = "") -> str:
+    """One answer with its time and its tokens, and whose it is: another run may be chosen while it stands there."""
     role = "student" if column == "earlier" else column
     if role in answers.seconds:
         tokens = answers.tokens[role]
@@ -273,7 +273,8 @@ def _answer(column: str, answers: Answers, step: int | None, note: str = "") -> 
     text = answers.texts.get(role, "")
     if role in answers.seconds and not text:
         text = "(it said nothing)"
-    title = f"Student at step {step}" if role == "student" and step else ""
+    whose = (f" of {run}" if run else "") + (f" at step {step}" if step else "")
+    title = f"Student{whose}" if role == "student" and whose else ""
     return answer_column(role, text, note, answers.right.get(role), title=title)
 
 

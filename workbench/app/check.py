@@ -59,21 +59,23 @@ class Task:
 
     Attributes:
         call: the worker's replies so far.
+        of: the fingerprint of the examples that are asked.
         problem: why there is no result, as an error; None if all is well.
         stopped: whether somebody asked for its end.
     """
 
     def __init__(self, desk: Desk, call: Call) -> None:
         self.call = call
+        self.of = desk.drafts.fingerprint()
         self.problem: WorkbenchError | None = None
         self.stopped = False
         self.over = threading.Event()
-        self._desk, self._of = desk, desk.drafts.fingerprint()
+        self._desk = desk
         threading.Thread(target=self._wait, name="check", daemon=True).start()
 
     def _wait(self) -> None:
         try:
-            self._desk.drafts.set_check({**self.call.result(), "of": self._of})
+            self._desk.drafts.set_check({**self.call.result(), "of": self.of})
         except WorkbenchError as error:
             self.problem = error
         finally:
@@ -158,7 +160,9 @@ def said(desk: Desk) -> str:
         return f'<div class="note note-info" role="note"><p>Asked {done} of {of} questions. {bar}</p></div>'
     if isinstance(task.problem, WasStopped):
         return note("Stopped. What this check had found is not kept; press Check the teacher to begin again.", "info")
-    return wrong(task.problem) if task.problem is not None else ""
+    if task.problem is None or task.of != desk.drafts.fingerprint():
+        return ""  # why other examples could not be asked is no news of these
+    return wrong(task.problem)
 
 
 def verdict_html(desk: Desk) -> str:

@@ -225,7 +225,8 @@ class Draft:
     def set_keep(self, rows: Sequence[Row | str]) -> None:
         """Put questions in place of the whole keep list."""
         kept = [_keep_row({"prompt": row} if isinstance(row, str) else row) for row in rows]
-        self._change(keep=tuple(row for row in kept if _asked(row).strip()))
+        # One that is there twice would weigh twice.
+        self._change(keep=tuple({_asked(row): row for row in kept if _asked(row).strip()}.values()))
 
     def undo(self) -> bool:
         """Take the last change of rows or keep list back; False if there is none."""

@@ -20,7 +20,8 @@ from workbench.app.desk import Desk
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
 from workbench.app.notes import note, wrong
-from workbench.demonstrations.splitting import repetition
+from workbench.demonstrations.record import Demonstration
+from workbench.demonstrations.splitting import contradiction, repetition
 from workbench.demonstrations.table import wrong_rows
 from workbench.errors import WorkbenchError
 
@@ -142,9 +143,11 @@ def summary(desk: Desk) -> str:
 
 
 def keep_sentence(drafts: Draft) -> str:
-    """How many questions are to keep their answers."""
+    """How many questions are to keep their answers, and which of them are taught others."""
     count = len(drafts.keep)
-    return "1 question is to keep its answer." if count == 1 else f"{count} questions are to keep their answers."
+    said = "1 question is to keep its answer." if count == 1 else f"{count} questions are to keep their answers."
+    kept = [Demonstration.from_dict(dict(row)) for row in drafts.keep]
+    return f"{said} {contradiction([*drafts.good, *kept])}".strip()
 
 
 def view(desk: Desk, page: float = 1, wrong_only: bool = False) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.demonstrations.cells import checked, flag, is_blank, is_number, label, tags, written
 from workbench.demonstrations.columns import Columns, choose
 from workbench.demonstrations.record import Demonstration, Message
-from workbench.demonstrations.splitting import repetition
+from workbench.demonstrations.splitting import contradiction, repetition
 from workbench.demonstrations.table import Table, wrong_rows
 from workbench.demonstrations.tables import load_table, pasted
 from workbench.demonstrations.turns import answer_in, conversation, joined, unpacked, with_its_question
@@ -74,7 +74,7 @@ def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading
     if problems:
         raise _wrong(table, problems)
     if "demonstration" in need:
-        notes += [*_about_answers(table, chosen, rows), *filter(None, [repetition(rows)])]
+        notes += [*_about_answers(table, chosen, rows), *filter(None, [repetition(rows), contradiction(rows)])]
     return Reading(tuple(rows), chosen, (*table.notes, *notes))
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from workbench.demonstrations.record import Demonstration
 from workbench.errors import InputError
 
+_SHOWN = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -64,6 +66,17 @@ def repetition(rows: Sequence[Demonstration]) -> str:
     if count == 1:
         return "1 row says the same as an earlier one, and counts again."
     return f"{count} rows say the same as an earlier one, and count again."
+
+
+def contradiction(rows: Sequence[Demonstration]) -> str:
+    """A sentence about questions that are both taught another answer and to keep theirs; empty without any."""
+    taught = {_fold(row) for row in rows if not row.keep}
+    both = list(dict.fromkeys(row.question.strip() for row in rows if row.keep and _fold(row) in taught))
+    if not both:
+        return ""
+    first = both[0] if len(both[0]) <= _SHOWN else both[0][:_SHOWN] + "..."
+    are = "1 question is" if len(both) == 1 else f"{len(both)} questions are"
+    return f"{are} both taught and to be kept as before, which pulls both ways: take {first!r} out of one of the two."
 
 
 def _fold(row: Demonstration) -> str:

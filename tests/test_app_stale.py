@@ -1,0 +1,57 @@
+"""Nothing stays on a page that is not true any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.desks import desk_at_rest
+from tests.test_app_answered import last
+from tests.test_app_compare import run  # noqa: F401
+from workbench import Demonstration, Run
+from workbench.app import asking, check, fixing, intake, sheet
+from workbench.app.asking import Form
+from workbench.app.desk import Desk
+from workbench.worker import Call
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with desk_at_rest(tmp_path) as made:
+        yield made
+
+
+def test_why_other_examples_could_not_be_asked_goes_with_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call()
+    monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
+    intake.use_text(desk, "prompt,demonstration\nOne?,It is 1.\nTwo?,It is 2.")
+    task = check.start(desk)
+    call._add({"id": 1, "reply": "failed", "problem": "2 of 2 rows are too long.", "advice": "Shorten them."})
+    assert task.over.wait(60)
+    assert "2 of 2 rows are too long" in check.said(desk)
+    intake.use_sample(desk, "zorbic")
+    assert check.said(desk) == ""
+    assert desk.drafts.undo()
+    assert "2 of 2 rows are too long" in check.said(desk)
+
+
+def test_the_students_answer_names_its_run(desk: Desk, run: Run, rows: list[Demonstration]) -> None:  # noqa: F811
+    seen = list(asking.ask(desk, Form(rows[9].question, run=run.name)))
+    assert "Student of colours <" in last(seen, "student")
+    assert "colours" not in last(seen, "base") + last(seen, "teacher")
+    seen = list(asking.ask(desk, Form(rows[9].question, run=run.name, step=50, beside=50)))
+    assert "Student of colours at step 50 <" in last(seen, "student")
+    assert "Student at step 50 <" in last(seen, "earlier")
+
+
+def test_what_is_both_an_example_and_kept_is_said_wherever_it_comes_about(desk: Desk) -> None:
+    told = "1 question is both taught and to be kept as before"
+    intake.use_text(desk, "prompt,demonstration\nOne?,It is 1.\nTwo?,It is 2.")
+    assert told not in fixing.set_keep(desk, "Three?\nThree?")[0] and len(desk.drafts.keep) == 1
+    fixing.keep_example(desk, "Three?", "It is 3.", "")
+    assert told in sheet.summary(desk)
+    assert told in fixing.set_keep(desk, "One?")[0]
+    desk.drafts.set_keep(())
+    assert told not in sheet.summary(desk)
