@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.desks import FAKE
-from workbench.app import examples, fixing, intake, rows, samples, sheet
+from workbench.app import examples, fixing, intake, one_example, rows, samples, sheet
 from workbench.app.desk import Desk
 from workbench.app.notes import wrong
 from workbench.demonstrations import Columns, read
@@ -95,7 +95,7 @@ def test_a_wrong_row_stands_beside_its_problem_and_keeps_no_other_out(desk: Desk
     assert "wrong" not in made[0] + examples.columns(desk)[1], "it is said once"
     assert [line[0] for line in rows.lines(desk.drafts, 1, wrong_only=True)] == [2, 3]
     examples.choose(desk, 30, True)
-    examples.delete(desk, 3, 1, False)
+    one_example.delete(desk, 3, 1, False)
     assert sheet.summary(desk).count("1 of 3 rows is wrong") == 1, "and blocks the others"
     assert "1 row was deleted; Undo brings it back." in examples.delete_wrong(desk)[0]
     assert [row["prompt"] for row in desk.drafts.rows] == ["A?", "D?"]
@@ -279,17 +279,17 @@ def test_a_line_without_a_number_is_a_new_row_and_a_missing_one_is_no_deletion(d
 
 def test_the_form_writes_changes_and_deletes_a_row(desk: Desk) -> None:
     examples.use_text(desk, PASTED, False)
-    assert examples.pick(desk, 2) == [2, "What is two?", "It is 2.", "", ""]
-    assert examples.pick(desk, 99)[0] == examples.pick(desk, None)[0] == 0
-    examples.save(desk, 2, 1, False, "What is two?", "Two it is.", "2", "")
+    assert one_example.pick(desk, 2) == [2, "What is two?", "It is 2.", "", ""]
+    assert one_example.pick(desk, 99)[0] == one_example.pick(desk, None)[0] == 0
+    one_example.save(desk, 2, 1, False, "What is two?", "Two it is.", "2", "")
     assert desk.drafts.rows[1] == {"prompt": "What is two?", "demonstration": "Two it is.", "answer": "2"}
-    assert "No row is chosen" in examples.save(desk, 0, 1, False, "a", "b", "", "")[0]
-    examples.add(desk, EVIL, "So.", "", "An article.")
+    assert "No row is chosen" in one_example.save(desk, 0, 1, False, "a", "b", "", "")[0]
+    assert one_example.add(desk, EVIL, "So.", "", "An article.")[-5:] == [0, "", "", "", ""], "for the next one"
     assert desk.drafts.rows[3] == {"prompt": EVIL, "demonstration": "So.", "context": "An article."}
-    assert examples.delete(desk, 1, 1, False)[-1] == 0, "the form is not about the next row now"
+    assert one_example.delete(desk, 1, 1, False)[-1] == 0, "the form is not about the next row now"
     assert len(desk.drafts.rows) == 3
-    assert "note-wrong" in examples.delete(desk, 0, 1, False)[0] and len(desk.drafts.rows) == 3
-    assert examples.delete(desk, 7, 1, False)[-1] == 7
+    assert "note-wrong" in one_example.delete(desk, 0, 1, False)[0] and len(desk.drafts.rows) == 3
+    assert one_example.delete(desk, 7, 1, False)[-1] == 7
 
 
 def test_the_download_is_read_again_with_the_questions_to_keep(desk: Desk) -> None:
@@ -349,7 +349,7 @@ def test_ask_fix_keep(working: Desk) -> None:
 
 def test_what_was_kept_or_added_is_on_the_page_that_is_shown(desk: Desk) -> None:
     examples.use_sample(desk, "zorbic")
-    for act in (fixing.keep_example, examples.add):
+    for act in (fixing.keep_example, one_example.add):
         made = act(desk, f"{act.__name__}?", "So.", *[""] * (1 if act is fixing.keep_example else 2))
         number, _, question, *_ = made[1]["data"][-1]
         assert (number, question) == (len(desk.drafts.rows), desk.drafts.rows[-1]["prompt"])

@@ -11,7 +11,7 @@ from tests.desks import desk_at_rest
 from tests.test_app_answered import last
 from tests.test_app_compare import run  # noqa: F401
 from workbench import Demonstration, Run
-from workbench.app import asking, check, fixing, intake, sheet
+from workbench.app import asking, check, fixing, intake, one_example, sheet
 from workbench.app.asking import Form
 from workbench.app.desk import Desk
 from workbench.worker import Call
@@ -55,3 +55,15 @@ def test_what_is_both_an_example_and_kept_is_said_wherever_it_comes_about(desk: 
     assert told in fixing.set_keep(desk, "One?")[0]
     desk.drafts.set_keep(())
     assert told not in sheet.summary(desk)
+
+
+def test_the_form_says_what_became_of_a_row_and_keeps_what_was_not_taken(desk: Desk) -> None:
+    desk.drafts.type("examples.form.prompt", "Four?")
+    said, *_, number, question, _, _, _ = one_example.add(desk, "Four?", "", "", "")
+    assert "Row 1 was added, but is left out. The answer of the example is missing or null." in said
+    assert (number, question, desk.drafts.typed("examples.form.prompt")) == (0, "", "")
+    assert "Row 1 was saved.<" in one_example.save(desk, 1, 1, False, "Four?", "It is 4.", "", "")[0]
+    said, *_, number, question, _, _, _ = one_example.add(desk, " ", "It is 5.", "", "")
+    assert "Nothing is asked yet" in said and number == question == asking.SAME
+    assert "No row is chosen" in one_example.delete(desk, 0, 1, False)[0]
+    assert "There is no row 3 any more" in one_example.save(desk, 3, 1, False, "a", "b", "", "")[0]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from workbench.app import examples, rows, sheet
+from workbench.app import examples, one_example, rows, sheet
 from workbench.app.desk import Desk
 from workbench.demonstrations import parse, read
 from workbench.demonstrations.lenient import parse_leniently, problem_of, read_leniently, row_from
@@ -150,11 +150,11 @@ def test_a_line_is_mended_in_the_table(desk: Desk) -> None:
 
 def test_a_line_is_mended_by_its_parts(desk: Desk) -> None:
     examples.use_text(desk, "prompt,demonstration,answer\nA?,a,a\nB, or b?,It is b,b\n", False)
-    number, *form = examples.pick(desk, 2)
+    number, *form = one_example.pick(desk, 2)
     assert form == ["B, or b?,It is b,b", "", "", ""]
-    examples.save(desk, number, 1, False, form[0], "It is b", "", "")
+    one_example.save(desk, number, 1, False, form[0], "It is b", "", "")
     assert desk.drafts.problems[1].startswith("The line has 4 cells"), "the answer stands in the question yet"
-    examples.save(desk, number, 1, False, "B, or b?", "It is b", "b", "")
+    one_example.save(desk, number, 1, False, "B, or b?", "It is b", "b", "")
     assert desk.drafts.rows[1] == {"prompt": "B, or b?", "demonstration": "It is b", "answer": "b"}
     assert not desk.drafts.problems
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import cache, code, downloading, fixing, intake, rows, samples, sheet
+from workbench.app import cache, code, downloading, fixing, intake, one_example, rows, samples, sheet
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note
 from workbench.demonstrations.tables import EXTENSIONS
-from workbench.errors import InputError, WorkbenchError
+from workbench.errors import WorkbenchError
 
 # Gradio marks a column that is not to be edited by a label on an element that may have none, which axe finds serious.
 _MEND = """
@@ -30,12 +30,6 @@ _COLUMNS = {
     "demonstration": "Column of the example's answer",
     "answer": "Column of the right answer",
     "context": "Column of the article",
-}
-_FORM = {
-    "prompt": ("What is asked", 'A conversation is written as JSON: [{"role": ..., "content": ...}, ...]'),
-    "demonstration": ("The example: how somebody answered it", "The teacher reads this; the student does not."),
-    "answer": ("The right answer to look for (may be empty)", "A test answer that holds this text counts as right."),
-    "context": ("Article (may be empty)", "A text that the teacher reads in place of the example."),
 }
 
 
@@ -89,55 +83,6 @@ def read_again(desk: Desk, *chosen: str | None) -> list[Any]:
     return after_reading(desk, lambda: intake.read_again(desk, wanted))
 
 
-def pick(desk: Desk, place: Any) -> list[Any]:
-    """A row was chosen: its number and the fields of the form."""
-    try:
-        number = int(place)
-        row = desk.drafts.rows[number - 1] if number > 0 else {}
-    except (TypeError, ValueError, IndexError):
-        number, row = 0, {}
-    return [number, *(rows.text_of(row.get(field)) for field in rows.FIELDS)]
-
-
-def save(desk: Desk, number: float, page: float, wrong_only: bool, *texts: str) -> list[Any]:
-    """The button Save this row."""
-
-    def act() -> str:
-        place = int(number or 0) - 1
-        if not 0 <= place < len(desk.drafts.rows):
-            raise InputError("No row is chosen.", "Click a row in the table, or add this as a new one.")
-        desk.drafts.edit(place, rows.changed(desk.drafts.rows[place], _entered(texts)))
-        return f"Row {place + 1} was saved."
-
-    return sheet.attempt(desk, act, page, wrong_only)
-
-
-def add(desk: Desk, *texts: str) -> list[Any]:
-    """The button Add as a new row; the table then shows its last page."""
-
-    def act() -> str:
-        entered = _entered(texts)
-        if not entered["prompt"].strip():
-            raise InputError("Nothing is asked yet.", "Write a question and how somebody answered it.")
-        desk.drafts.add(rows.changed({}, entered))
-        return f"Row {len(desk.drafts.rows)} was added."
-
-    return sheet.attempt(desk, act, rows.pages(len(desk.drafts.rows) + 1))
-
-
-def delete(desk: Desk, number: float, page: float, wrong_only: bool) -> list[Any]:
-    """The button Delete this row. Afterwards the form is about none: its number would be the next row's."""
-    chosen = number
-
-    def act() -> str:
-        nonlocal chosen
-        desk.drafts.delete(int(number or 0) - 1)
-        chosen = 0
-        return f"Row {int(number)} was deleted; Undo brings it back."
-
-    return [*sheet.attempt(desk, act, page, wrong_only), chosen]
-
-
 def delete_wrong(desk: Desk) -> list[Any]:
     """The button Delete all wrong rows."""
 
@@ -183,10 +128,6 @@ def _load(desk: Desk, sample: str, text: str, add: bool) -> dict[str, Any]:
     problems = {str(place + 1): problem for place, problem in desk.drafts.problems.items()}
     counts = {"teaching": len(parts.teaching), "held_out": len(parts.held_out), "keep": len(desk.drafts.keep)}
     return {"name": desk.drafts.name, "rows": len(desk.drafts.rows), **counts, "problems": problems, "said": said}
-
-
-def _entered(texts: tuple[str, ...]) -> dict[str, str]:
-    return {field: text or "" for field, text in zip(rows.FIELDS, texts, strict=True)}
 
 
 class _Sources(NamedTuple):
@@ -240,16 +181,6 @@ class _Rows(NamedTuple):
         return [self.page, self.wrong_only]
 
 
-class _Form(NamedTuple):
-    """One row, to be written or changed."""
-
-    number: gr.Number
-    fields: list[gr.Textbox]
-    add: gr.Button
-    save: gr.Button
-    delete: gr.Button
-
-
 def build(desk: Desk, shared: Shared) -> None:
     """Declare the page's components and wire their handlers; called inside its tab."""
     gr.HTML(
@@ -258,19 +189,17 @@ def build(desk: Desk, shared: Shared) -> None:
         padding=False,
         js_on_load=_MEND,
     )
-    sources, guess, held, form = _sources(), _guess(), _rows(desk), _form()
-    _wire_sources(desk, sources, guess, held, form.number)
+    sources, guess, held = _sources(), _guess(), _rows(desk)
+    number = one_example.build(desk, shared, held.table, held.place, held.shown)
+    _wire_sources(desk, sources, guess, held, number)
     _wire_rows(desk, held)
-    _wire_form(desk, held, form)
 
-    fixing.build(desk, shared, form.number, held.shown)
+    fixing.build(desk, shared, number, held.shown)
     onward = gr.Button("Next: Check", size="sm", elem_classes="onward")
     onward.click(lambda: gr.Tabs(selected="check"), None, shared.tabs, **QUIET)
     code.button(partial(code.examples, desk))
 
     shared.remember(sources.pasted, "examples.pasted")
-    for component, field in zip(form.fields, _FORM, strict=True):
-        shared.remember(component, f"examples.form.{field}")
     shared.on_load(lambda: [*sheet.view(desk), *columns(desk)], [*held.shown, *guess.shown])
     shared.on_load(
         lambda: [round(desk.drafts.choices.held_out * 100), desk.drafts.choices.strict], [held.held_out, held.strict]
@@ -327,20 +256,6 @@ def _rows(desk: Desk) -> _Rows:
     return _Rows(said, counts, table, page, wrong_only, strict, held_out, back, sweep, download)
 
 
-def _form() -> _Form:
-    with gr.Accordion("Write or change one example", open=False):
-        number = gr.Number(0, label="Row (0: a new one)", precision=0)
-        fields = [
-            gr.Textbox(label=label, info=info, lines=2, max_lines=10, elem_id=f"form-{field}")
-            for field, (label, info) in _FORM.items()
-        ]
-        with gr.Row():
-            add_row = gr.Button("Add as a new row", size="md", min_width=100)
-            save_row = gr.Button("Save this row", size="md", min_width=100)
-            delete_row = gr.Button("Delete this row", size="md", min_width=100)
-    return _Form(number, fields, add_row, save_row, delete_row)
-
-
 def _wire_sources(desk: Desk, sources: _Sources, guess: _Guess, held: _Rows, number: gr.Number) -> None:
     outputs = [held.said, *held.shown, *guess.shown]
     sample, more = sources.sample, sources.more
@@ -367,19 +282,6 @@ def _wire_rows(desk: Desk, held: _Rows) -> None:
     split = [held.held_out, held.strict]
     held.held_out.release(partial(choose, desk), split, held.counts, **QUIET)
     held.strict.input(partial(choose, desk), split, held.counts, **QUIET)
-
-
-def _wire_form(desk: Desk, held: _Rows, form: _Form) -> None:
-    outputs = [held.said, *held.shown]
-
-    def picked(event: gr.SelectData) -> list[Any]:
-        return pick(desk, event.row_value[0] if event.row_value else 0)
-
-    held.table.select(picked, None, [form.number, *form.fields], **QUIET)
-    form.number.input(partial(pick, desk), form.number, [form.number, *form.fields], **QUIET)
-    form.save.click(partial(save, desk), [form.number, *held.place, *form.fields], outputs, **QUIET)
-    form.add.click(partial(add, desk), form.fields, outputs, **QUIET)
-    form.delete.click(partial(delete, desk), [form.number, *held.place], [*outputs, form.number], **QUIET)
 
 
 def _publish(desk: Desk) -> None:
