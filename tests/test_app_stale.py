@@ -11,9 +11,11 @@ from tests.desks import desk_at_rest
 from tests.test_app_answered import last
 from tests.test_app_compare import run  # noqa: F401
 from workbench import Demonstration, Run
-from workbench.app import asking, check, fixing, intake, one_example, sheet
+from workbench.app import asking, check, fixing, intake, one_example, sheet, teach
 from workbench.app.asking import Form
-from workbench.app.desk import Desk
+from workbench.app.desk import Cursor, Desk
+from workbench.app.notes import note
+from workbench.views import curves
 from workbench.worker import Call
 
 
@@ -55,6 +57,38 @@ def test_what_is_both_an_example_and_kept_is_said_wherever_it_comes_about(desk: 
     assert told in fixing.set_keep(desk, "One?")[0]
     desk.drafts.set_keep(())
     assert told not in sheet.summary(desk)
+
+
+def test_as_at_the_beginning_is_only_said_where_it_is_so() -> None:
+    assert curves._told("Retention", [(0, 1.0), (40, 1.0)]) == "Retention is 100% at step 40, as at the beginning."
+    nearly = curves._told("Retention", [(0, 1.0), (40, 227 / 228)])
+    assert nearly == "Retention is 100% at step 40, nearly as at the beginning."
+
+
+def test_a_learning_rate_may_have_a_comma(desk: Desk) -> None:
+    teach.set_rate(desk, "0,002")
+    assert desk.drafts.choices.settings["optim"]["lr"] == 0.002
+
+
+def test_rows_that_cannot_be_scored_are_told_what_to_do(desk: Desk) -> None:
+    intake.use_text(desk, "q => a\nr => b\ns => c")
+    assert "choose it under Column of the right answer" in sheet.summary(desk)
+    intake.use_sample(desk, "zorbic")
+    assert "choose it under Column of the right answer" not in sheet.summary(desk)
+
+
+def test_the_keep_list_is_not_drawn_over_while_it_is_written_in(desk: Desk) -> None:
+    cursor: Cursor = {}
+    desk.drafts.add_keep("One?")
+    assert fixing.poll(desk, cursor) == [note("1 question is to keep its answer."), "One?"]
+    fixing.write_keep(desk, cursor)
+    desk.drafts.add_keep("Elsewhere?")
+    assert fixing.poll(desk, cursor) == [asking.SAME] * 2, "half a line stands in the field"
+    refused, kept = fixing.leave_keep(desk, cursor, "One?\n[{half")
+    assert "Line 2" in refused and kept == asking.SAME and fixing.poll(desk, cursor) == [asking.SAME] * 2
+    assert fixing.leave_keep(desk, cursor, "Two?")[1] == "Two?\nElsewhere?", "One? was taken off the list here"
+    desk.drafts.add_keep("Three?")
+    assert fixing.poll(desk, cursor) == [note("3 questions are to keep their answers."), "Two?\nElsewhere?\nThree?"]
 
 
 def test_the_form_says_what_became_of_a_row_and_keeps_what_was_not_taken(desk: Desk) -> None:

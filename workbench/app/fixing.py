@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import rows, sheet
-from workbench.app.desk import QUIET, STREAM, Cursor, Desk, Shared
+from workbench.app.desk import LATEST, QUIET, STREAM, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
@@ -124,12 +124,31 @@ def set_keep(desk: Desk, text: str) -> list[Any]:
     return [note(sheet.keep_sentence(desk.drafts)), keep_text(desk)]
 
 
+def leave_keep(desk: Desk, cursor: Cursor, text: str) -> list[Any]:
+    """The field was left. What came onto the list from elsewhere while it was written in is on it, too."""
+    shown = cursor.get(_WRITING, desk.drafts.keep)
+    come = [_line(row["prompt"]) for row in desk.drafts.keep if row not in shown]
+    made = set_keep(desk, "\n".join([text or "", *(line for line in come if line not in (text or "").splitlines())]))
+    if made[1] != gr.skip():
+        cursor.pop(_WRITING, None)  # what was refused is still being written
+    return made
+
+
+def write_keep(desk: Desk, cursor: Cursor) -> None:
+    """Somebody writes in the field: until it is left, it is not drawn over."""
+    cursor.setdefault(_WRITING, cursor.get("fixing.keep", desk.drafts.keep))
+
+
+_WRITING = "chosen.fixing.keep"
+"""The list as it was when somebody began to write in its field."""
+
+
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
-    """The list, when it was changed elsewhere: on Compare, say."""
-    if cursor.get("fixing.keep") == desk.drafts.keep:
-        return [gr.skip()]
+    """The list, when it was changed elsewhere: on Compare, say. And what is said of it."""
+    if _WRITING in cursor or cursor.get("fixing.keep") == desk.drafts.keep:
+        return [gr.skip()] * 2
     cursor["fixing.keep"] = desk.drafts.keep
-    return [keep_text(desk)]
+    return [note(sheet.keep_sentence(desk.drafts)) if desk.drafts.keep else "", keep_text(desk)]
 
 
 def _line(prompt: Any) -> str:
@@ -196,8 +215,9 @@ def build(desk: Desk, shared: Shared, number: gr.Number, shown: list[Any]) -> No
         start(partial(ask, desk), asked, [corrected, said], **STREAM)
     keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **QUIET)
     as_is.click(partial(keep_as_is, desk), [asked, corrected], [said, kept], **QUIET)
-    kept.blur(partial(set_keep, desk), kept, [kept_said, kept], **QUIET)
+    kept.input(partial(write_keep, desk), shared.cursor, None, **LATEST)
+    kept.blur(partial(leave_keep, desk), [shared.cursor, kept], [kept_said, kept], **QUIET)
     for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):
         shared.remember(component, f"examples.{key}")
     shared.on_load(lambda: [keep_text(desk)], [kept])
-    shared.on_tick(partial(poll, desk), [kept])
+    shared.on_tick(partial(poll, desk), [kept_said, kept])

@@ -138,6 +138,8 @@ def summary(desk: Desk) -> str:
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
         f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}."
     )
+    if not scored:
+        counted += " If a column holds what to look for, choose it under Column of the right answer."
     told = [counted, keep_sentence(drafts) if drafts.keep else "", repetition(drafts.good)]
     return note(" ".join(filter(None, told)), "info")
 

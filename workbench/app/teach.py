@@ -200,7 +200,7 @@ def set_one(desk: Desk, key: Key, value: Any) -> None:
 def set_rate(desk: Desk, text: Any) -> None:
     """Choose the learning rate: one of `rates`, or a number."""
     try:
-        rate = float(str(text).split("(")[-1].rstrip(") "))
+        rate = float(str(text).split("(")[-1].rstrip(") ").replace(",", "."))  # as many write it
     except ValueError:
         said = f"{clip(str(text), 60)!r} is no learning rate."
         raise InputError(said, "Choose one of the list, or type a number.") from None

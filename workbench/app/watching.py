@@ -247,8 +247,9 @@ def _about(events: list[Event]) -> str:
     checked = before(events)
     none = ", none with a right answer" if first.held_out and checked is not None and checked.base is None else ""
     return (
-        f'<span class="wb-muted">{escape(first.method.upper())} on {escape(first.model)}: {first.teaching} examples '
-        f"teach, {first.held_out} are kept back for the test{none}{keep}</span>"
+        f'<span class="wb-muted">{escape(first.method.upper())} on {escape(first.model)}: {first.teaching} '
+        f"{'example teaches' if first.teaching == 1 else 'examples teach'}, {first.held_out} "
+        f"{'is' if first.held_out == 1 else 'are'} kept back for the test{none}{keep}</span>"
     )
 
 

@@ -140,7 +140,9 @@ def _told(name: str, points: Points) -> str:
     low = min(points, key=lambda p: p[1])
     dip = f", lowest {percent(low[1])} at step {low[0]:g}" if low[1] < min(points[0][1], points[-1][1]) - 0.02 else ""
     if percent(points[0][1]) == percent(points[-1][1]):
-        return f"{name} is {percent(points[-1][1])} at step {points[-1][0]:g}, as at the beginning{dip}."
+        # Of many questions, one more or less does not show in percent.
+        same = "as at the beginning" if points[0][1] == points[-1][1] else "nearly as at the beginning"
+        return f"{name} is {percent(points[-1][1])} at step {points[-1][0]:g}, {same}{dip}."
     return f"{name} went from {percent(points[0][1])} to {percent(points[-1][1])} by step {points[-1][0]:g}{dip}."
 
 
