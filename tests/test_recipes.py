@@ -316,6 +316,32 @@ def test_the_test_is_asked_as_the_run_was_planned(
     assert asked == [expected, expected]
 
 
+def test_the_base_is_not_asked_again_when_the_students_turn_was_interrupted(
+    tiny_model: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {}}))
+    asked: list[bool] = []
+
+    def score(*arguments: Any) -> running.Scored:
+        asked.append(arguments[-2])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return running.Scored([f"answer {len(asked)}"], {})
+
+    monkeypatch.setattr(running, "score", score)
+    monkeypatch.setattr(running, "best_step", lambda run: 1)
+    monkeypatch.setattr(running, "student_at", lambda *_: None)
+    fetched = SimpleNamespace(mark="", origins={})
+    given = (RECIPES["science"], fetched, run, tiny_model)
+    with pytest.raises(KeyboardInterrupt):
+        running.score_run(*given)  # type: ignore[arg-type]
+    for _ in range(2):
+        base, student, _ = running.score_run(*given)  # type: ignore[arg-type]
+        assert (base.answers, student.answers) == (["answer 1"], ["answer 3"])
+    assert asked == [False, True, True]
+
+
 def test_another_run_of_that_name_is_not_gone_on_with(
     capsys: pytest.CaptureFixture[str], files: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,10 +1,11 @@
 """SDFT Workbench: teach a language model a skill from demonstrations, and see what it forgot.
 
-    from workbench import POCKET, load, make_roles, read, sdft, split, Settings
+    from workbench import POCKET, POCKET_DEFAULTS, Settings, load, make_roles, read, sdft, split
 
-    roles = make_roles(load(POCKET), Settings().lora)
+    settings = Settings.from_dict(POCKET_DEFAULTS)
+    roles = make_roles(load(POCKET), settings.lora)
     parts = split(read("sample_data/zorbic.jsonl").rows)
-    for step in sdft(roles, parts.teaching, Settings()):
+    for step in sdft(roles, parts.teaching, settings):
         print(step.step, step.loss)
 
 What is named in `__init__.pyi` is the public API; everything else may change. A name is imported when it is first used,

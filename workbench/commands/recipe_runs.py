@@ -101,14 +101,17 @@ def _retention(
     kept = read_scores(run)
     figures: dict[str, Any] = kept.get("lm_eval") or {}
     if figures.get("how") != how:
+        figures = {"how": how}
+    if "student" not in figures:
         if not options.run_model_code:
             screen.say(f"{CODE} is left out: it runs programs that the model writes (--run-model-code allows it).")
         screen.say("Asking the paper's six tasks; this takes hours on a large model.")
         limit, run_code = options.lm_eval_limit, options.run_model_code
-        if base is None:
-            base = measure_tasks(loaded, limit=limit, run_code=run_code)
-        student = measure_tasks(loaded, student_at(run, step, loaded).student, limit=limit, run_code=run_code)
-        figures = {"how": how, "base": base, "student": student}
+        if "base" not in figures:
+            figures["base"] = base or measure_tasks(loaded, limit=limit, run_code=run_code)
+            save_scores(run, {**kept, "lm_eval": figures})  # the student's turn may be interrupted
+        student = student_at(run, step, loaded).student
+        figures["student"] = measure_tasks(loaded, student, limit=limit, run_code=run_code)
         save_scores(run, {**kept, "lm_eval": figures})
     return figures
 

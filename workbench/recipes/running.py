@@ -171,20 +171,20 @@ def score_run(
     """
     step = best_step(run)
     kept = _kept(run, fetched, step)
-    if kept is not None:
-        return _scored(kept["base"]), _scored(kept["student"]), step
+    if "base" in kept:
+        base = _scored(kept["base"])
+        if "student" in kept:
+            return base, _scored(kept["student"]), step
     settings = Settings.from_dict(run.config["settings"])
     work = Execution.from_dict(run.config.get("execution") or {})
     at_once = min(work.at_once or _AT_ONCE, work.questions)
     roles = student_at(run, step, loaded)
+    made = {"recipe": recipe.name, "mark": fetched.mark, "data": fetched.origins, "step": step}
     if base is None:
         base = score(recipe, fetched, roles, settings, False, at_once)
+        save_scores(run, made | {"base": asdict(base)})  # the student's turn may be interrupted
     student = score(recipe, fetched, roles, settings, True, at_once)
-    save_scores(
-        run,
-        {"recipe": recipe.name, "mark": fetched.mark, "data": fetched.origins, "step": step}
-        | {"base": asdict(base), "student": asdict(student)},
-    )
+    save_scores(run, made | {"base": asdict(base), "student": asdict(student)})
     return base, student, step
 
 
@@ -205,10 +205,10 @@ def save_scores(run: Run, values: Mapping[str, Any]) -> None:
         making.replace(run.path / SCORES_FILE)
 
 
-def _kept(run: Run, fetched: Fetched, step: int) -> dict[str, Any] | None:
+def _kept(run: Run, fetched: Fetched, step: int) -> dict[str, Any]:
     found = read_scores(run)
     same = found.get("mark") == fetched.mark and found.get("step") == step
-    return found if same and "base" in found and "student" in found else None
+    return found if same else {}
 
 
 def _scored(values: Mapping[str, Any]) -> Scored:
