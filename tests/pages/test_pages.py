@@ -179,7 +179,7 @@ def test_how_it_goes_and_what_it_answers_are_in_view_on_a_laptop(browser: Browse
     visit.says("#meters", "Retention")
     assert 0 < visit.page.evaluate(lowest, ["#meters"]) < height
     visit.tab("Compare")
-    expect(visit.page.get_by_label("Student of run")).to_have_value("in view", timeout=WAIT)
+    expect(visit.page.get_by_label("Student of run")).to_have_value("seen", timeout=WAIT)
     visit.press("Ask all three")
     visit.says("#answer-student .wb-note", "token")
     assert 0 < visit.page.evaluate(lowest, [f"#answer-{role}" for role in ("base", "teacher", "student")]) < height

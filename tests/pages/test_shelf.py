@@ -207,7 +207,7 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
         visit.type("Question", question)
         visit.press("Ask all three")
         visit.says("#answer-student .wb-note", "token")
-        visit.says("#answer-student", "Student at step 2")
+        visit.says("#answer-student", "at step 2")
         if question == "What is 3 plus 4?":
             unfold(visit, "Go on with the conversation")
             visit.press("Carry on")
@@ -223,7 +223,7 @@ def test_compare_asks_the_student_that_was_chosen_whatever_is_drawn_again(visit:
     second.says(".compare-turns", "3 plus 4 is 7.")
     for tab in (visit, second):
         tab.says("#answer-base", "The capital of France is Paris.")
-        tab.says("#answer-student", "Student at step 2")
+        tab.says("#answer-student", "at step 2")
     visit.press("Token map: student's answer")
     expect(visit.at("#compare-more .tk").first).to_be_attached(timeout=WAIT)
     visit.press("Ask all three")
