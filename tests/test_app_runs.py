@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -19,7 +20,7 @@ from tests.fake_run import finished
 from tests.test_views import ALLOWED, Reader
 from tests.waiting import until
 from workbench.app import exporting, runs, shelving, teaching
-from workbench.app.desk import Desk
+from workbench.app.desk import Cursor, Desk
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, RunError
 from workbench.runs import shelf, zips
@@ -72,6 +73,14 @@ def test_the_list_says_all_about_each_run(desk: Desk) -> None:
     assert shelving._here("2026-01-01T00:00:00+00:00") in made.words
     assert shelving._here("2026-01-01T12:30:45") == "2026-01-01 12:30" and shelving._here("never") == "never"
     assert sum(tag == "svg" for tag, _ in made.elements) == 2
+
+
+def test_the_chosen_run_stands_out(desk: Desk) -> None:
+    cursor: Cursor = {}
+    for name in ("one", "two"):
+        runs.choose("run", cursor, name)
+        table, listed, *_ = runs.poll(desk, cursor)
+        assert listed["value"] == name and re.findall(r"<tr aria-current=.*?<bdi>(.*?)</bdi>", table) == [name]
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     one = one or here
     away = shelf.put_away_runs(desk.runs)
     return [
-        shelving.table_html(desk),
+        shelving.table_html(desk, run or here),
         gr.update(choices=names, value=run or here),
         gr.update(choices=names, value=one),
         gr.update(choices=names, value=other or next((name for name in names if name != one), None)),

@@ -85,15 +85,15 @@ def mark(desk: Desk) -> tuple[Any, ...]:
     return (*made, *shelf.put_away_runs(desk.runs)[:1])
 
 
-def table_html(desk: Desk) -> str:
-    """All runs with their curves."""
+def table_html(desk: Desk, chosen: str | None = None) -> str:
+    """All runs with their curves; the chosen one, which the buttons below are about, stands out."""
     found = records(desk)
     if not found:
         return (
             '<div class="wb"><p class="wb-note">There are no runs yet. Start one on the Teach page, or import one '
             "below.</p></div>"
         )
-    rows = "".join(_row(desk, record) for record in found[:SHOWN])
+    rows = "".join(_row(desk, record, chosen) for record in found[:SHOWN])
     more = len(found) - SHOWN
     rest = f'<p class="wb-note">And {more} older ones: choose them in the list below.</p>' if more > 0 else ""
     head = "".join(f'<th scope="col">{text}</th>' for text in HEADS)
@@ -108,7 +108,7 @@ HEADS = ("Run", "State", "Skill", "Kept", "Curve", "Method", "Data", "Started")
 """Over the columns; on a phone, where each run is a card, before each line of it."""
 
 
-def _row(desk: Desk, record: dict[str, Any]) -> str:
+def _row(desk: Desk, record: dict[str, Any], chosen: str | None) -> str:
     note = f'<div class="wb-note">{shown(record["note"], 120)}</div>' if record["note"] else ""
     state = record["state"]
     if state == "stopped" and record["steps"]:
@@ -126,7 +126,7 @@ def _row(desk: Desk, record: dict[str, Any]) -> str:
         shown(data or "-", 60),
         escape(started or "-"),
     ]
-    here = ' aria-current="true"' if record["run"] == desk.drafts.run else ""
+    here = ' aria-current="true"' if record["run"] == chosen else ""
     first, *rest = cells
     cells = [
         f'<td{_LONG if place in (0, 5, 6) else ""} data-label="{head}">{cell}</td>'

@@ -14,6 +14,7 @@ from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.app.fields import Key
 from workbench.app.notes import note, wrong
 from workbench.errors import InputError, WorkbenchError
+from workbench.settings import Settings
 from workbench.views.text import clip
 
 METHODS = [
@@ -137,9 +138,13 @@ def press_resume(desk: Desk, run: str | None) -> str:
         if not run:
             raise InputError("There is no run to go on with.", "Start teaching first.")
         teaching.resume(desk, run)
+        began = Settings.from_dict(desk.run(run).config["settings"]).optim
     except WorkbenchError as error:
         return wrong(error)
-    return ""
+    if all(getattr(began, name) == fields.shown(desk, ("optim", name)) for name in ("steps", "lr")):
+        return ""
+    how = f"{began.steps} steps, learning rate {began.lr:g}"
+    return note(f"It goes on as it began, whatever stands in the form now: {how}.", "info")
 
 
 def press_back(desk: Desk, run: str | None, step: int | None) -> list[Any]:
