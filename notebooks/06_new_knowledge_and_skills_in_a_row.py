@@ -76,7 +76,8 @@ columns(indirect[0], {"The base": (base, False), "The base, reading the article"
 # ## Taught directly, asked indirectly
 #
 # The student is taught by direct questions alone. SFT learns the given answers, SDFT follows the teacher who has the
-# article before it. Each has 80 steps of 16.
+# article before it. Each has 80 steps of 16. Their learning rates were set by hand, from no sweep, and there is one seed:
+# this demonstrates a question of knowledge, it is not a race.
 #
 # > **Predict before you run.** Of the direct questions, which were taught: what share will each know? And of the
 # > indirect ones, which were not?
@@ -142,8 +143,9 @@ for name in ("Taught by SDFT", "Taught by SFT"):
 # So here the paper's claim does **not** come out. It reports 98% of indirect questions right for SDFT and 80% for
 # SFT, on a 7B model. Here both are no better than the base's guesses.
 #
-# Asked directly, SDFT knows more after so short a lesson. After 200 steps it was the other way round: SFT knew all sixty facts
-# and SDFT 93%, medians of five seeds ([docs/paper.md](../docs/paper.md)). Why does the rest not come?
+# Asked directly, SDFT knows more in this one short lesson. Do not lean on that: after 200 steps, with rates from a sweep, it
+# was the other way round. SFT knew all sixty facts and SDFT 93%, medians of five seeds ([docs/paper.md](../docs/paper.md)).
+# Why does the rest not come?
 #
 # - **Not the teacher.** It answers all indirect questions with the article before it.
 # - **The model.** Having learned "Ostrela's flood: 1928", a language model does not find "the flood of 1928: Ostrela"
@@ -291,8 +293,7 @@ if MODEL == POCKET:
 #
 # <details><summary>Solution</summary>
 #
-# Without keep rows about three times as many, the known languages and the opposites first. One number hides that forgetting is
-# uneven.
+# Without keep rows about three times as many, the known languages first. One number hides that forgetting is uneven.
 #
 # </details>
 
