@@ -126,14 +126,15 @@ def test_columns_that_nobody_can_guess_are_chosen_in_place(desk: Desk) -> None:
     desk.drafts.add({"prompt": "Zero?", "demonstration": "It is 0."})
     shown = examples.use_text(desk, "eins,zwei\nOne?,It is 1.\nTwo?,It is 2.\n", True)
     assert (
-        "The pasted text has no column for the prompt" in shown[0] and "Choose the column of what is asked" in shown[0]
+        "The pasted text has no column of what is asked" in shown[0]
+        and "Choose the column of what is asked" in shown[0]
     )
     assert "--" not in shown[0] and len(desk.drafts.rows) == 1
     assert ">empty.csv is" in wrong(InputError("empty.csv is empty.", "Put rows in it.")), "a name stays as it is"
     visible, _, *lists = shown[-6:]
     assert visible["visible"] and lists[0]["choices"] == ["(guess)", "eins", "zwei"]
     shown = examples.read_again(desk, "eins", "(guess)", "(guess)", "(guess)")
-    assert "no column for the demonstration" in shown[0] and shown[-4]["value"] == "eins"
+    assert "no column of the example&#x27;s answer" in shown[0] and shown[-4]["value"] == "eins"
     assert "2 rows were read" in examples.read_again(desk, "eins", "zwei", "(guess)", "(guess)")[0]
     assert [row["prompt"] for row in desk.drafts.rows] == ["Zero?", "One?", "Two?"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pprint import pformat
@@ -226,7 +227,9 @@ def button(make: Callable[..., Code], inputs: Sequence[Any] = ()) -> None:
             made = make(*values)
         except WorkbenchError as error:
             made = Code("", "".join(f"# {line}\n" for line in str(error).splitlines()))
-        return [gr.update(visible=True, open=True), made.shell, made.python]
+        # What is set on the page may be changed afterwards, and this is not.
+        label = f"The same without a browser, as set at {time.strftime('%H:%M:%S')}"
+        return [gr.update(visible=True, open=True, label=label), made.shell, made.python]
 
     press.click(show, list(inputs), [box, shell, python], **QUIET)
 

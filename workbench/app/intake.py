@@ -135,7 +135,7 @@ def _take(
     except ColumnError as error:
         chosen = tuple((field, column) for field, column in asdict(columns).items() if column is not None)
         _remember(desk, Intake(keep_source().name, name, chosen, error.there, (_CHOOSE,), add))
-        raise InputError(error.problem, "Nothing was changed yet. " + _CHOOSE) from error
+        raise InputError(_as_on_the_page(error.problem), "Nothing was changed yet. " + _CHOOSE) from error
     except InputError:
         if columns == Columns():
             _remember(desk, Intake())  # there are no columns of it to choose, and those from before are not meant
@@ -154,6 +154,12 @@ def _take(
     count = len(reading.rows)
     source = "" if name == "pasted" else f" from {file.name}"
     return f"{count} row{'s were' if count != 1 else ' was'} read{source}.{also}"
+
+
+def _as_on_the_page(problem: str) -> str:
+    """Which column lacks, called as the list is in which it is chosen."""
+    said = problem.replace("has no column for the prompt", "has no column of what is asked")
+    return said.replace("has no column for the demonstration", "has no column of the example's answer")
 
 
 def _remember(desk: Desk, intake: Intake) -> None:
