@@ -9,7 +9,7 @@ On the bundled model, a language that it has never seen (Zorbic), then a second 
     sft_both   SFT, chosen by skill and retention together, where that is another setting
     sft_same   SFT with SDFT's default settings
     sdft_keep  SDFT with keep rows: generic questions, none of the probes
-    sft_keep   SFT with the same keep rows and the base's own answers
+    sft_keep   SFT with the same keep rows and the base's own answers, at the setting that `sft` chose without them
     sequence   Pelan taught on the model that was taught Zorbic with keep rows; `without` keeps nothing, `with` keeps
                the generic questions and the first language's
 
