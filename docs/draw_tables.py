@@ -27,7 +27,7 @@ METHODS = {
     "sft": "SFT, the same three chosen on the same split",
     "sft_same": "SFT with SDFT's defaults",
     "sdft_keep": "SDFT, its defaults, with keep rows (generic questions, none of the probes)",
-    "sft_keep": "SFT as chosen, with the same keep rows and the base's own answers",
+    "sft_keep": "SFT as chosen without keep rows, with them and the base's own answers",
 }
 SECOND = {
     "sequence_without": "without keep rows",
