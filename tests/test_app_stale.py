@@ -46,6 +46,8 @@ def test_the_students_answer_names_its_run(desk: Desk, run: Run, rows: list[Demo
     seen = list(asking.ask(desk, Form(rows[9].question, run=run.name, step=50, beside=50)))
     assert "Student of colours at step 50 <" in last(seen, "student")
     assert "Student at step 50 <" in last(seen, "earlier")
+    often = [html for _, html in asking.ask_often(desk, Form(rows[9].question, run=run.name, step=50))]
+    assert "Student of colours at step 50<" in often[-1] and "Base: the model as it was<" in often[-1]
 
 
 def test_what_is_both_an_example_and_kept_is_said_wherever_it_comes_about(desk: Desk) -> None:

@@ -32,7 +32,7 @@ from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
 from workbench.events import RolloutSample
 from workbench.runs import Run
-from workbench.views.columns import answer_column
+from workbench.views.columns import answer_column, title_of
 from workbench.views.text import escape
 from workbench.views.text import shown as safe
 from workbench.views.token_map import token_map
@@ -273,9 +273,7 @@ def _answer(column: str, answers: Answers, step: int | None, note: str = "", run
     text = answers.texts.get(role, "")
     if role in answers.seconds and not text:
         text = "(it said nothing)"
-    whose = (f" of {run}" if run else "") + (f" at step {step}" if step else "")
-    title = f"Student{whose}" if role == "student" and whose else ""
-    return answer_column(role, text, note, answers.right.get(role), title=title)
+    return answer_column(role, text, note, answers.right.get(role), title=title_of(role, run, step))
 
 
 def note_on(shown: str, run: str, found: bool, right: str | None) -> str:
@@ -308,7 +306,9 @@ def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
         return
     drawn = f"Drawn at temperature {chosen.temperature:g}"
     drawn += "; at 0 all would be the same." if not form.temperature else "."
-    made = [answer_column(role, [_often(*counted) for counted in tally(result["answers"][role])]) for role in roles]
+    titles = {role: title_of(role, question.run or "", question.step) for role in roles}
+    often = {role: [_often(*counted) for counted in tally(result["answers"][role])] for role in roles}
+    made = [answer_column(role, often[role], title=titles[role]) for role in roles]
     asked = (
         f'<div class="wb"><p>What they usually say to \N{LEFT DOUBLE QUOTATION MARK}{safe(question.text)}'
         f"\N{RIGHT DOUBLE QUOTATION MARK}. {escape(drawn)}</p></div>"

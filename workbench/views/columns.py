@@ -17,6 +17,12 @@ CHANGES = ("forgotten", "learned", "still wrong", "still right", "not marked")
 """What became of a question between base and student, in the order in which a table shows them."""
 
 
+def title_of(role: str, run: str = "", step: int | None = None) -> str:
+    """What is written over an answer: the student's names its run and step, since there are many."""
+    whose = (f" of {run}" if run else "") + (f" at step {step}" if step else "")
+    return f"Student{whose}" if role == "student" and whose else TITLES.get(role, role)
+
+
 def answer_column(
     role: str,
     text: str | Sequence[str],
