@@ -379,7 +379,8 @@ def _run(options: Options, desk: Desk, sock: socket.socket, note: Callable[[str]
     app = make_app(desk, options.host, options.auth, options.share)
     port = sock.getsockname()[1]
     shown = "localhost" if options.host in ("0.0.0.0", "::") else options.host
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none")
+    # A busy machine may take some seconds to answer the last polls; what is cut off leaves a trace on the terminal.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10, ws="none")
     server = Server(config)
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
     note(address)
