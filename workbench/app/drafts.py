@@ -197,29 +197,33 @@ class Draft:
 
     def edit(self, place: int, values: Row) -> None:
         """Put other values in place of the row there."""
-        self._there(place, self.rows)
-        self._change(rows=(*self.rows[:place], dict(values), *self.rows[place + 1 :]))
+        with self._lock:  # as everywhere below: what is read here must still be so when it is written
+            self._there(place, self.rows)
+            self._change(rows=(*self.rows[:place], dict(values), *self.rows[place + 1 :]))
 
     def add(self, *rows: Row) -> None:
         """Put rows after the last one."""
-        self._change(rows=(*self.rows, *map(dict, rows)), name=self.name or "my-examples")
+        with self._lock:
+            self._change(rows=(*self.rows, *map(dict, rows)), name=self.name or "my-examples")
 
     def delete(self, *places: int) -> None:
         """Leave rows out."""
-        for place in places:
-            self._there(place, self.rows)
-        self._change(rows=tuple(row for i, row in enumerate(self.rows) if i not in places))
+        with self._lock:
+            for place in places:
+                self._there(place, self.rows)
+            self._change(rows=tuple(row for i, row in enumerate(self.rows) if i not in places))
 
     def add_keep(self, *rows: Row | str) -> int:
         """Put questions on the keep list; those that are there already are left out. Returns how many were new."""
-        held = {_asked(row) for row in self.keep}
         new: dict[str, Row] = {}
-        for row in rows:
-            kept = _keep_row({"prompt": row} if isinstance(row, str) else row)
-            if _asked(kept).strip() and _asked(kept) not in held:
-                new.setdefault(_asked(kept), kept)
-        if new:
-            self._change(keep=(*self.keep, *new.values()))
+        with self._lock:
+            held = {_asked(row) for row in self.keep}
+            for row in rows:
+                kept = _keep_row({"prompt": row} if isinstance(row, str) else row)
+                if _asked(kept).strip() and _asked(kept) not in held:
+                    new.setdefault(_asked(kept), kept)
+            if new:
+                self._change(keep=(*self.keep, *new.values()))
         return len(new)
 
     def set_keep(self, rows: Sequence[Row | str]) -> None:
@@ -359,7 +363,8 @@ def _edition(rows: Sequence[Row]) -> str:
 
 
 def _is_keep(row: Row) -> bool:
-    return row.get("keep") is True
+    """Whether a row goes onto the keep list; one that is wrong stays with the rows, where it is seen and mended."""
+    return row.get("keep") is True and not problem_of(dict(row))
 
 
 def _keep_row(row: Row) -> Row:
