@@ -25,6 +25,27 @@ def test_sentences_in_the_one_column_of_answers_are_not_looked_for(said: int, sc
     assert any("add a column final_answer" in note for note in found.notes) != scored
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "She buys two, then two more. #### 4",
+        '{"city": "Paris", "river": "the brown Seine"}',
+        "B) the one that makes energy",
+    ],
+)
+def test_what_a_scorer_reads_a_part_of_is_scored(text: str) -> None:
+    quoted = text.replace('"', '""')
+    (found,) = parse(f'question,answer\nWhich?,"{quoted}"').rows
+    assert found.answer == found.demonstration == text
+
+
+@pytest.mark.parametrize("label", ["0", "math"])
+def test_what_may_be_a_kind_is_no_right_answer(label: str) -> None:
+    found = parse(f"question,answer,label\nWhich?,It is the one with the lamp.,{label}")
+    assert found.rows[0].answer is None and "Not used" in " ".join(found.notes)
+    assert not any("There is no answer column" in note for note in found.notes), "one is told why it is not taken"
+
+
 def test_without_spaces_the_length_tells_a_sentence() -> None:
     assert parse(f"question,answer\nWhich?,{'猫' * 30}").rows[0].answer == "猫" * 30
     assert parse(f"question,answer\nWhich?,{'猫' * 60}").rows[0].answer is None

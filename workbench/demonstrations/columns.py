@@ -47,6 +47,9 @@ _UNUSED_AT_MOST = 8
 TITLES = 10
 """Most rows above a header."""
 _SHOWN = 80
+_SHORT_ANSWERS = ("final_answer", "golden_answer")
+_READABLE = re.compile(r"####\s*\S|^\s*[\[{]|^\s*\(?[A-Ha-h][).:]\s")
+"""An answer, however long, of which a scorer reads a part: GSM8K's, JSON, the letter of a choice."""
 _SHORT = 4
 """Words, or tens of characters, up to which an answer is one that others can hold."""
 
@@ -71,6 +74,11 @@ class ColumnError(InputError):
     def __init__(self, problem: str, advice: str, there: Sequence[str]) -> None:
         super().__init__(problem, advice)
         self.there = tuple(there)
+
+
+def known_as(field: str, column: str) -> bool:
+    """Whether a column has one of the names by which a field is guessed."""
+    return _fold(column) in ALIASES[field]
 
 
 def known_names(cells: Iterable[str]) -> int:
@@ -165,19 +173,25 @@ def _answers_as_demonstrations(
     if "answer" not in chosen or columns.answer is not None or columns.demonstration == "":
         return []
     column = chosen["demonstration"] = chosen["answer"]
-    another = next((there[a] for a in ALIASES["answer"] if a in there and there[a] != column), None)
-    if another is not None:
-        chosen["answer"] = another
+    short = next((there[a] for a in _SHORT_ANSWERS if a in there and there[a] != column), None)
+    if short is not None and not _holds_objects(table, short):
+        chosen["answer"] = short
         return []
-    texts = [str(row[column]) for row in table.rows if row.get(column) is not None]
-    if not texts or max(median(len(text.split()) for text in texts), median(map(len, texts)) / 10) <= _SHORT:
+    if not _are_sentences([str(row[column]) for row in table.rows if row.get(column) is not None]):
         return [f"Column {column!r} is taken both for the demonstration and for the answer to score."]
     del chosen["answer"]
     return [
         f"Column {column!r} is taken for the demonstration. It holds sentences, and hardly any answer repeats one to "
         "the letter, so they are not looked for in answers. For marks, add a column final_answer with what a right "
-        "answer must hold, such as a number or a name."
+        "answer must hold, such as a number or a name; or name this column for both."
     ]
+
+
+def _are_sentences(texts: Sequence[str]) -> bool:
+    """Whether most of the texts are too long to be found in another, and no scorer reads a part of them."""
+    if not texts or 2 * sum(bool(_READABLE.search(text)) for text in texts) > len(texts):
+        return False
+    return max(median(len(text.split()) for text in texts), median(map(len, texts)) / 10) > _SHORT
 
 
 def _named_by_user(table: Table, columns: Columns) -> dict[str, str]:

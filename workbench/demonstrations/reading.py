@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.demonstrations.cells import checked, flag, is_blank, is_number, label, tags, written
-from workbench.demonstrations.columns import Columns, choose
+from workbench.demonstrations.columns import Columns, choose, known_as
 from workbench.demonstrations.record import Demonstration, Message
 from workbench.demonstrations.splitting import contradiction, repetition
 from workbench.demonstrations.table import Table, wrong_rows
@@ -97,6 +97,8 @@ def _wrong(table: Table, problems: dict[int, str]) -> InputError:
 
 def _about_answers(table: Table, chosen: dict[str, str], rows: list[Demonstration]) -> list[str]:
     if "answer" not in chosen:
+        if known_as("answer", chosen.get("demonstration", "")):
+            return []  # it has been said why that column is not looked for
         return ["There is no answer column: the model can be taught, but nothing can be scored."]
     asked = [row for row in rows if not row.keep]
     lacking = sum(row.answer is None for row in asked)
