@@ -343,9 +343,10 @@ def test_ask_fix_keep(working: Desk) -> None:
     assert "This question fails" in list(fixing.ask(working, "boom"))[-1][1]
     *_, (own, _said) = fixing.ask(working, "What is 3 plus 4?")
     for question, answer, why in (("What is 4?", own, "Ask it first"), ("What is 3 plus 4?", "8", "was corrected")):
-        refused, kept = fixing.keep_as_is(working, question, answer)
+        refused, kept = fixing.keep_as_is(working, question, answer), fixing.keep_text(working)
         assert why in refused and "note-wrong" in refused and kept == ""
-    assert fixing.keep_as_is(working, "What is 3 plus 4?", own)[1] == "What is 3 plus 4?"
+    fixing.keep_as_is(working, "What is 3 plus 4?", own)
+    assert fixing.keep_text(working) == "What is 3 plus 4?"
 
 
 def test_what_was_kept_or_added_is_on_the_page_that_is_shown(desk: Desk) -> None:

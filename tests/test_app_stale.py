@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +33,7 @@ def test_why_other_examples_could_not_be_asked_goes_with_them(desk: Desk, monkey
     monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
     intake.use_text(desk, "prompt,demonstration\nOne?,It is 1.\nTwo?,It is 2.")
     task = check.start(desk)
-    call._add({"id": 1, "reply": "failed", "problem": "2 of 2 rows are too long.", "advice": "Shorten them."})
+    call._add({"id": 1, "reply": "failed", "problem": "2 of 2 rows are too long.", "advice": "Shorten.", "input": True})
     assert task.over.wait(60)
     assert "2 of 2 rows are too long" in check.said(desk)
     intake.use_sample(desk, "zorbic")
@@ -83,14 +86,61 @@ def test_the_keep_list_is_not_drawn_over_while_it_is_written_in(desk: Desk) -> N
     cursor: Cursor = {}
     desk.drafts.add_keep("One?")
     assert fixing.poll(desk, cursor) == [note("1 question is to keep its answer."), "One?"]
-    fixing.write_keep(desk, cursor)
+    fixing.write_keep(desk, cursor, "One?\nha")
     desk.drafts.add_keep("Elsewhere?")
     assert fixing.poll(desk, cursor) == [asking.SAME] * 2, "half a line stands in the field"
     refused, kept = fixing.leave_keep(desk, cursor, "One?\n[{half")
     assert "Line 2" in refused and kept == asking.SAME and fixing.poll(desk, cursor) == [asking.SAME] * 2
+    fixing.write_keep(desk, cursor, "One?\nElsewhere?")
     assert fixing.leave_keep(desk, cursor, "Two?")[1] == "Two?\nElsewhere?", "One? was taken off the list here"
     desk.drafts.add_keep("Three?")
     assert fixing.poll(desk, cursor) == [note("3 questions are to keep their answers."), "Two?\nElsewhere?\nThree?"]
+
+
+def test_a_line_taken_off_the_keep_list_stays_off(desk: Desk) -> None:
+    cursor: Cursor = {}
+    desk.drafts.add_keep("One?")
+    fixing.poll(desk, cursor)
+    fixing.write_keep(desk, cursor, "One?\nTwo?")
+    fixing.leave_keep(desk, cursor, "One?\nTwo?")
+    fixing.write_keep(desk, cursor, "One?\nTwo?")  # the last stroke, heard of late
+    desk.drafts.add_keep("Elsewhere?")
+    assert fixing.poll(desk, cursor)[1] == "One?\nTwo?\nElsewhere?", "nobody writes there now"
+    fixing.write_keep(desk, cursor, "One?\nElsewhere?")
+    assert fixing.leave_keep(desk, cursor, "One?\nElsewhere?")[1] == "One?\nElsewhere?"
+
+
+@pytest.mark.parametrize("turn", [{"role": "user", "content": None}, {"role": 1, "content": "Hi."}])
+def test_a_question_to_keep_that_is_none_is_refused(desk: Desk, turn: dict[str, Any]) -> None:
+    assert "Line 1 is no conversation" in fixing.set_keep(desk, json.dumps([turn]))[0]
+    assert not desk.drafts.keep
+
+
+def test_a_wrong_row_to_keep_is_shown_with_the_rows(desk: Desk) -> None:
+    good = [{"prompt": f"{i}?", "response": "So."} for i in range(4)]
+    kept = [{"prompt": prompt, "keep": True} for prompt in (5, "One?")]
+    intake.use_text(desk, "\n".join(json.dumps(row) for row in [*kept, *good]))
+    assert [row["prompt"] for row in desk.drafts.keep] == ["One?"] and list(desk.drafts.problems) == [0]
+    assert "1 question is to keep its answer." in sheet.summary(desk)
+    desk.drafts.add_keep({"prompt": 5})  # as a draft from before may hold one
+    assert "2 questions are to keep their answers." in sheet.summary(desk)
+
+
+def test_rows_that_are_added_at_once_are_all_there(desk: Desk) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda i: one_example.add(desk, f"{i}?", "So.", "", ""), range(24)))
+        list(pool.map(lambda i: desk.drafts.add_keep(f"Keep {i}?"), range(24)))
+    assert len(desk.drafts.rows) == len(desk.drafts.keep) == 24
+
+
+def test_why_a_check_died_is_said_whatever_was_edited(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake.use_sample(desk, "zorbic")
+    monkeypatch.setattr(desk.worker, "call", lambda do, **_: call)
+    call = Call()
+    task = check.start(desk)
+    desk.drafts.delete(0)
+    call._add({"id": 1, "reply": "failed", "problem": "The worker ended by itself.", "advice": "Again.", "died": True})
+    assert task.over.wait(60) and "The worker ended by itself." in check.said(desk)
 
 
 def test_the_form_says_what_became_of_a_row_and_keeps_what_was_not_taken(desk: Desk) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.desks import desk_at_rest
 from tests.fake_run import config_of
 from tests.waiting import until
-from workbench.app import asking, compare, held_out
+from workbench.app import asking, compare, fixing, held_out
 from workbench.app.asking import Asked, Form
 from workbench.app.desk import Desk
 from workbench.app.sittings import Sittings
@@ -76,6 +76,7 @@ def test_a_page_stops_what_it_has_asked_itself(desk: Desk) -> None:
 def test_what_is_asked_once_the_server_ends_is_stopped_at_once(desk: Desk) -> None:
     asking.under_way(desk).end(desk.worker)
     assert "stopped" in list(asking.ask(desk, Form("hold this", by="here")))[-1].notice
+    assert "stopped" in list(fixing.ask(desk, "hold this"))[-1][1]
 
 
 def test_five_answers_can_be_stopped_too(desk: Desk) -> None:

@@ -89,7 +89,7 @@ def test_stop_keeps_the_state_and_resume_ends_the_run(at: Open) -> None:
     assert "Stopped at step 7 of 20" in parts(desk, {})["state"]
     assert watching.can(desk) == [True, False, True]
     teach.set_rate(desk, 0.5)
-    assert "as it began, whatever stands in the form now: 20 steps" in teach.press_resume(desk, "my run")
+    assert "my run goes on as it began, whatever stands in the form now: 20 steps" in teach.press_resume(desk, "my run")
     desk.worker.call("go_on")
     until(lambda: ended(desk, "my run"))
     assert "Finished after 20 steps" in parts(desk, {})["state"]

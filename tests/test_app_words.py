@@ -49,5 +49,5 @@ def test_an_answer_that_was_not_corrected_is_kept_with_a_word(desk: Desk) -> Non
     assert "own as it stands" not in fixing.keep_example(desk, "What is blue?", own, "")[0]
     said = fixing.keep_example(desk, "What is red?", own, "")[0]
     assert "Kept as row 2." in said and "own as it stands: an example teaches only what is corrected" in said
-    refused, kept = fixing.keep_as_is(desk, "What is red?", own)
+    refused, kept = fixing.keep_as_is(desk, "What is red?", own), fixing.keep_text(desk)
     assert "one of your examples" in refused and "note-wrong" in refused and kept == ""

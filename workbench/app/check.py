@@ -160,8 +160,8 @@ def said(desk: Desk) -> str:
         return f'<div class="note note-info" role="note"><p>Asked {done} of {of} questions. {bar}</p></div>'
     if isinstance(task.problem, WasStopped):
         return note("Stopped. What this check had found is not kept; press Check the teacher to begin again.", "info")
-    if task.problem is None or task.of != desk.drafts.fingerprint():
-        return ""  # why other examples could not be asked is no news of these
+    if task.problem is None or (isinstance(task.problem, InputError) and task.of != desk.drafts.fingerprint()):
+        return ""  # what is wrong with other examples is no news of these
     return wrong(task.problem)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import gradio as gr
 
 from workbench.app import rows, sheet
+from workbench.app.asking import under_way
 from workbench.app.desk import LATEST, QUIET, STREAM, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
+from workbench.demonstrations.lenient import problem_of
 from workbench.demonstrations.record import row_of
 from workbench.errors import InputError, WorkbenchError
 from workbench.views.text import clip, plain
@@ -54,6 +56,7 @@ def ask(desk: Desk, question: str) -> Iterator[list[str]]:
         yield ["", note("Write a question first.", "wrong")]
         return
     call = desk.worker.call("ask", messages=[{"role": "user", "content": question.strip()}], roles=["base"])
+    under_way(desk).add("examples", call)
     text = ""
     for reply in call:
         if reply["reply"] == "token":
@@ -88,21 +91,21 @@ def keep_example(desk: Desk, question: str, corrected: str, answer: str) -> list
     return [note(f"Kept as row {count}.{same}"), *sheet.view(desk, rows.pages(count))]
 
 
-def keep_as_is(desk: Desk, question: str, answer: str) -> list[str]:
-    """The model's own answer is right: the question goes on the list of those to keep."""
+def keep_as_is(desk: Desk, question: str, answer: str) -> str:
+    """The model's own answer is right: the question goes on the list of those to keep, which a poll shows."""
     if not (question or "").strip():
-        return [note("Write a question first.", "wrong"), keep_text(desk)]
+        return note("Write a question first.", "wrong")
     asked, said = json.loads(desk.drafts.typed(_ANSWERED) or "[null, null]")
     if asked != question.strip():
-        return [note("Ask it first, to see which answer would stay.", "wrong"), keep_text(desk)]
+        return note("Ask it first, to see which answer would stay.", "wrong")
     if row_of(desk.drafts.good, question) is not None:
         said = "It is one of your examples, which are there to change its answer. Delete it there first."
-        return [note(said, "wrong"), keep_text(desk)]
+        return note(said, "wrong")
     if (answer or "").strip() != said.strip():
         advice = "Keep it as an example, or ask again to see the model's own."
-        return [note(f"The answer was corrected, so it would not stay. {advice}", "wrong"), keep_text(desk)]
+        return note(f"The answer was corrected, so it would not stay. {advice}", "wrong")
     new = desk.drafts.add_keep(question.strip())
-    return [note("It is on the list of questions to keep." if new else "It was on the list already."), keep_text(desk)]
+    return note("It is on the list of questions to keep." if new else "It was on the list already.")
 
 
 def keep_text(desk: Desk) -> str:
@@ -129,13 +132,16 @@ def leave_keep(desk: Desk, cursor: Cursor, text: str) -> list[Any]:
     shown = cursor.get(_WRITING, desk.drafts.keep)
     come = [_line(row["prompt"]) for row in desk.drafts.keep if row not in shown]
     made = set_keep(desk, "\n".join([text or "", *(line for line in come if line not in (text or "").splitlines())]))
-    if made[1] != gr.skip():
-        cursor.pop(_WRITING, None)  # what was refused is still being written
+    if made[1] != gr.skip():  # what was refused is still being written
+        cursor.pop(_WRITING, None)
+        cursor["fixing.keep"] = desk.drafts.keep
     return made
 
 
-def write_keep(desk: Desk, cursor: Cursor) -> None:
+def write_keep(desk: Desk, cursor: Cursor, text: str) -> None:
     """Somebody writes in the field: until it is left, it is not drawn over."""
+    if text == keep_text(desk):
+        return  # the last stroke, of which one hears after the field was left
     cursor.setdefault(_WRITING, cursor.get("fixing.keep", desk.drafts.keep))
 
 
@@ -165,8 +171,9 @@ def _prompt(line: str, number: int) -> Any:
             if line[0] == '"':
                 return line
             raise InputError(f"Line {number} begins like a conversation but is no JSON.", "Correct the line.") from None
-        if isinstance(made, list) and not all(isinstance(t, dict) and {"role", "content"} <= set(t) for t in made):
-            raise InputError(f"Line {number} is no conversation.", "Each turn needs a role and a content.")
+        if isinstance(made, list) and (problem := problem_of({"prompt": made, "keep": True})):
+            advice = f"Each turn needs a role and a content. {rows.in_words(problem)}"
+            raise InputError(f"Line {number} is no conversation.", advice)
         return made
     return line
 
@@ -214,8 +221,8 @@ def build(desk: Desk, shared: Shared, number: gr.Number, shown: list[Any]) -> No
     for start in (press.click, asked.submit):
         start(partial(ask, desk), asked, [corrected, said], **STREAM)
     keep.click(partial(keep_example, desk), [asked, corrected, right], [said, *shown], **QUIET)
-    as_is.click(partial(keep_as_is, desk), [asked, corrected], [said, kept], **QUIET)
-    kept.input(partial(write_keep, desk), shared.cursor, None, **LATEST)
+    as_is.click(partial(keep_as_is, desk), [asked, corrected], said, **QUIET)
+    kept.input(partial(write_keep, desk), [shared.cursor, kept], None, **LATEST)
     kept.blur(partial(leave_keep, desk), [shared.cursor, kept], [kept_said, kept], **QUIET)
     for component, key in ((asked, "asked"), (corrected, "corrected"), (right, "right")):
         shared.remember(component, f"examples.{key}")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from workbench.app import rows
+from workbench.app import intake, rows
 from workbench.app.desk import Desk
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
 from workbench.app.notes import note, wrong
-from workbench.demonstrations.record import Demonstration
+from workbench.demonstrations.lenient import problem_of, row_from
 from workbench.demonstrations.splitting import contradiction, repetition
 from workbench.demonstrations.table import wrong_rows
 from workbench.errors import WorkbenchError
@@ -138,7 +138,7 @@ def summary(desk: Desk) -> str:
         f"{said}{good} examples in {drafts.name}: {len(parts.teaching)} will teach, {len(parts.held_out)} "
         f"{'is' if len(parts.held_out) == 1 else 'are'} kept back for the test{test}."
     )
-    if not scored:
+    if not scored and intake.latest(desk).there:
         counted += " If a column holds what to look for, choose it under Column of the right answer."
     told = [counted, keep_sentence(drafts) if drafts.keep else "", repetition(drafts.good)]
     return note(" ".join(filter(None, told)), "info")
@@ -148,7 +148,7 @@ def keep_sentence(drafts: Draft) -> str:
     """How many questions are to keep their answers, and which of them are taught others."""
     count = len(drafts.keep)
     said = "1 question is to keep its answer." if count == 1 else f"{count} questions are to keep their answers."
-    kept = [Demonstration.from_dict(dict(row)) for row in drafts.keep]
+    kept = [row_from(dict(row)) for row in drafts.keep if not problem_of(dict(row))]
     return f"{said} {contradiction([*drafts.good, *kept])}".strip()
 
 

@@ -137,14 +137,14 @@ def press_resume(desk: Desk, run: str | None) -> str:
     try:
         if not run:
             raise InputError("There is no run to go on with.", "Start teaching first.")
+        began = Settings.from_dict(desk.run(run).config.get("settings") or {}).optim
         teaching.resume(desk, run)
-        began = Settings.from_dict(desk.run(run).config["settings"]).optim
     except WorkbenchError as error:
         return wrong(error)
     if all(getattr(began, name) == fields.shown(desk, ("optim", name)) for name in ("steps", "lr")):
         return ""
     how = f"{began.steps} steps, learning rate {began.lr:g}"
-    return note(f"It goes on as it began, whatever stands in the form now: {how}.", "info")
+    return note(f"{run} goes on as it began, whatever stands in the form now: {how}.", "info")
 
 
 def press_back(desk: Desk, run: str | None, step: int | None) -> list[Any]:
