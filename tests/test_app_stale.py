@@ -122,6 +122,9 @@ def test_a_wrong_row_to_keep_is_shown_with_the_rows(desk: Desk) -> None:
     intake.use_text(desk, "\n".join(json.dumps(row) for row in [*kept, *good]))
     assert [row["prompt"] for row in desk.drafts.keep] == ["One?"] and list(desk.drafts.problems) == [0]
     assert "1 question is to keep its answer." in sheet.summary(desk)
+    intake.use_text(desk, '{"prompt": 6, "keep": true}\n{"prompt": "Two?", "keep": true}', add=True)
+    assert [row["prompt"] for row in desk.drafts.keep] == ["One?", "Two?"] and list(desk.drafts.problems) == [0, 5]
+    desk.drafts.set_keep(["One?"])
     desk.drafts.add_keep({"prompt": 5})  # as a draft from before may hold one
     assert "2 questions are to keep their answers." in sheet.summary(desk)
 

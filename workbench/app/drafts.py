@@ -182,9 +182,8 @@ class Draft:
     def replace_rows(self, rows: Iterable[Row], name: str, source: str = "") -> None:
         """Put these rows in place of all."""
         rows = tuple(dict(row) for row in rows)
-        keep = tuple(_keep_row(row) for row in rows if _is_keep(row))
-        rest = tuple(row for row in rows if not _is_keep(row))
-        self._change(rows=rest, keep=keep or self.keep, name=name[:90], source=source or name)
+        rest, keep = parted(rows)
+        self._change(rows=rest, keep=tuple(map(_keep_row, keep)) or self.keep, name=name[:90], source=source or name)
 
     def set_rows(self, rows: Iterable[Row]) -> None:
         """Put rows in place of all, under the same name: what a table holds after it was edited."""
@@ -362,9 +361,12 @@ def _edition(rows: Sequence[Row]) -> str:
     return hashlib.sha256(json.dumps(rows, default=dict).encode()).hexdigest()[:16]
 
 
-def _is_keep(row: Row) -> bool:
-    """Whether a row goes onto the keep list; one that is wrong stays with the rows, where it is seen and mended."""
-    return row.get("keep") is True and not problem_of(dict(row))
+def parted(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Rows, and those for the keep list; a wrong one of these stays with the rows, where it is seen and mended."""
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        parts[row.get("keep") is True and not problem_of(dict(row))].append(row)
+    return tuple(parts[0]), tuple(parts[1])
 
 
 def _keep_row(row: Row) -> Row:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from workbench.app import samples
 from workbench.app.desk import Desk
+from workbench.app.drafts import parted
 from workbench.app.rows import FIELDS
 from workbench.demonstrations import Columns
 from workbench.demonstrations.columns import ColumnError
@@ -141,9 +142,9 @@ def _take(
             _remember(desk, Intake())  # there are no columns of it to choose, and those from before are not meant
         raise
     file = keep_source()
-    keep = [row for row in reading.rows if row.get("keep") is True]
+    rest, keep = parted(reading.rows)
     if add and drafts.rows:
-        drafts.add(*(row for row in reading.rows if row.get("keep") is not True))
+        drafts.add(*rest)
         drafts.add_keep(*keep)
     else:
         drafts.replace_rows(reading.rows, name, source=file.name)
