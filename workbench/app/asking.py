@@ -306,9 +306,10 @@ def ask_often(desk: Desk, form: Form) -> Iterator[tuple[Any, Any]]:
         return
     drawn = f"Drawn at temperature {chosen.temperature:g}"
     drawn += "; at 0 all would be the same." if not form.temperature else "."
-    titles = {role: title_of(role, question.run or "", question.step) for role in roles}
-    often = {role: [_often(*counted) for counted in tally(result["answers"][role])] for role in roles}
-    made = [answer_column(role, often[role], title=titles[role]) for role in roles]
+    made = []
+    for role in roles:
+        often = [_often(*counted) for counted in tally(result["answers"][role])]
+        made.append(answer_column(role, often, title=title_of(role, question.run or "", question.step)))
     asked = (
         f'<div class="wb"><p>What they usually say to \N{LEFT DOUBLE QUOTATION MARK}{safe(question.text)}'
         f"\N{RIGHT DOUBLE QUOTATION MARK}. {escape(drawn)}</p></div>"

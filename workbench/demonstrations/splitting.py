@@ -70,8 +70,9 @@ def repetition(rows: Sequence[Demonstration]) -> str:
 
 def contradiction(rows: Sequence[Demonstration]) -> str:
     """A sentence about questions that are both taught another answer and to keep theirs; empty without any."""
-    taught = {_fold(row) for row in rows if not row.keep}
-    both = list(dict.fromkeys(row.question.strip() for row in rows if row.keep and _fold(row) in taught))
+    kept = [row for row in rows if row.keep]
+    taught = {_fold(row) for row in rows if not row.keep} if kept else set()
+    both = list(dict.fromkeys(row.question.strip() for row in kept if _fold(row) in taught))
     if not both:
         return ""
     first = both[0] if len(both[0]) <= _SHOWN else both[0][:_SHOWN] + "..."

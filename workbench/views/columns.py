@@ -46,7 +46,7 @@ def answer_column(
         f'<div class="wb-text" dir="auto"{" tabindex=0" if len(one) > 600 else ""}>{shown(one, 20_000)}</div>'
         for one in texts
     )
-    name = title or TITLES.get(role, role)
+    name = title or title_of(role)
     return (
         f'<div class="wb wb-answer"{identity}><div class="wb-title">{escape(name)}{mark}</div>{bodies}'
         f'<div class="wb-note">{escape(note)}</div></div>'
