@@ -3,11 +3,10 @@
     Worker(runs, command=[sys.executable, str(Path("tests/fake_worker.py"))])
 
 Everything is at once, but for what is said to wait: a run takes its steps without pause up to step
-`FAKE_HOLD_AT` (environment; default: none), and there it waits for `stop` or for the command `go_on`. A question with
-the word `boom` fails, one with `hold` streams a token and waits for `go_on`, as a list of a run's questions does whose
-name holds it; the command `die` ends the process with
-exit status 3. A model named `missing` cannot be loaded, and one named `some/large` is downloaded until `stop` or
-`go_on`. `teach` on a run that was stopped goes on with `resume`.
+`FAKE_HOLD_AT` (environment; default: none), and there it waits for `stop` or `go_on`. A question with the word `boom`
+fails, one with `hold` streams a token and waits for `go_on`, as a list of a run's questions does whose name holds it;
+`die` ends the process with exit status 3. A model named `missing` cannot be loaded, and one named `some/large` is
+downloaded until `stop` or `go_on`. `teach` on a run that was stopped goes on with `resume`.
 """
 
 from __future__ import annotations
@@ -321,17 +320,11 @@ class Fake:
         prompts = {role: rendered["teacher" if role == "teacher" else "student"] for role in roles}
         return {"answers": answers, "prompts": prompts, "first_token_seconds": 0.01}
 
-    def do_map(
-        self,
-        number: int,
-        messages: list[dict[str, str]],
-        demonstration: str | None = None,
-        context: str | None = None,
-        run: str | None = None,
-        step: int | None = None,
-        of: str = "student",
-        text: str = "",
-    ) -> dict[str, Any]:
+    def do_fit(self, _: int, rows: list[dict[str, Any]], settings: Any = None) -> dict[str, Any]:
+        most = int(os.environ.get("FAKE_LONGEST", "1000000"))
+        return {"misfits": {i: "It is too long." for i, row in enumerate(rows) if len(str(row["prompt"])) > most}}
+
+    def do_map(self, number: int, messages: list[dict[str, str]], text: str = "", **_: Any) -> dict[str, Any]:
         return {"sample": sample_of("", messages[-1]["content"], text or "Nothing.").to_dict()}
 
     def do_sit(self, number: int, run: str, step: int | None = None, what: str = "held-out") -> dict[str, Any]:

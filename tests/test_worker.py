@@ -95,6 +95,7 @@ def test_questions_in_between_change_nothing(inside: Inside, tmp_path: Path, les
                 ("ask", {"messages": QUESTION, "run": "whole", "step": 4, "longest": 6}),
                 ("map", {"messages": QUESTION, "run": "asked", "text": "The reply is mipa.", "demonstration": "Mipa."}),
                 ("render", {"row": lesson["rows"][0]}),
+                ("fit", {"rows": lesson["rows"][:3], "settings": lesson["settings"]}),
             ]
             do, arguments = kinds[len(asked) % len(kinds)]
             asked.append(inside.call(do, **arguments))
@@ -134,6 +135,14 @@ def test_stop_keeps_the_state_and_resume_goes_on(inside: Inside, tmp_path: Path,
         same_run(tmp_path / "runs", "whole", name)
     assert "stopping" in {s["state"] for s in inside.status}
     assert inside.do("stop") == {"was": "idle"}
+
+
+def test_rows_that_do_not_fit_are_told_by_their_place(inside: Inside, lesson: dict[str, Any]) -> None:
+    rows = [lesson["rows"][0], {"prompt": "red " * 600, "demonstration": "mipa"}]
+    read = inside.do("render", row=rows[0])
+    for room, wrong in ((read["limit"] - read["teacher_tokens"], ["1"]), (read["limit"] - 1, ["0", "1"])):
+        found = inside.do("fit", rows=rows, settings={"rollout": {"max_new_tokens": room}})["misfits"]
+        assert list(found) == wrong and f"{room} kept for the answer" in found["1"], found
 
 
 def test_one_long_command_at_a_time(inside: Inside, lesson: dict[str, Any]) -> None:

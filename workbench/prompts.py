@@ -184,6 +184,26 @@ class Prompts:
                 )
         return tokens
 
+    def misfits(self, rows: Sequence[Demonstration], limit: int, room: int) -> dict[int, str]:
+        """What is wrong with each row that `tokenise_all` would refuse, by its place in `rows`.
+
+        Arguments as for `tokenise_all`. Raises InputError where no room is left for any row.
+        """
+        _refuse_no_room(limit, room)
+        found = {}
+        for place, row in enumerate(rows):
+            try:
+                tokens = self.tokenise_question(row, limit, room)
+            except InputError as error:
+                found[place] = error.problem
+                continue
+            length = len(tokens.student) + len(tokens.target or ())
+            if length > limit:
+                found[place] = (
+                    f"The question and its example have {length:,} tokens; the model reads {limit:,} at most."
+                )
+        return found
+
     @staticmethod
     def _refuse_long(rows: Sequence[Demonstration], lengths: Sequence[int], limit: int, why: str, advice: str) -> None:
         long = [(i, n) for i, n in enumerate(lengths) if n > limit]

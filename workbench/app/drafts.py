@@ -18,7 +18,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from workbench.errors import InputError
 from workbench.runs.folder import clear_disk_errors
 
 _Judged = tuple[tuple[Row, ...], list[Demonstration], dict[int, str]]
+_NOTHING: Mapping[str, str] = {}
 
 
 class Draft:
@@ -39,6 +40,7 @@ class Draft:
 
     Attributes:
         version: rises at each change but those of `type`, so that a page can tell whether to redraw.
+        marks: rises with each change of what `set_misfits` was given.
         edition: a text that is another one for other rows, so that a table that is behind can be told.
         notice: what a person should know about the saved draft; empty if all is well.
     """
@@ -49,6 +51,8 @@ class Draft:
         self.notice = ""
         self._lock = threading.RLock()
         self._good: _Judged | None = None
+        self._misfits = _NOTHING
+        self.marks = 0
         about = self._read("draft.json")
         self._examples = Examples(
             rows=tuple(self._read_lines("rows.jsonl")),
@@ -250,6 +254,13 @@ class Draft:
 
     # Other changes
 
+    def set_misfits(self, misfits: Mapping[str, str]) -> None:
+        """What is wrong with rows that the loaded model cannot read whole, by `written` of the row."""
+        with self._lock:
+            if misfits != self._misfits:
+                self._misfits, self._good = dict(misfits), None
+                self.version, self.marks = self.version + 1, self.marks + 1
+
     def set_setting(self, group: str, name: str, value: Any) -> None:
         """Choose a setting; None goes back to the model's default. Raises InputError on a wrong value or name."""
         with self._lock:
@@ -285,7 +296,8 @@ class Draft:
         with self._lock:
             rows = self._examples.rows
             if self._good is None or self._good[0] is not rows:
-                problems = {i: said for i, row in enumerate(rows) if (said := problem_of(dict(row)))}
+                said = (problem_of(dict(row)) or self._misfits.get(written(row), "") for row in rows)
+                problems = {place: problem for place, problem in enumerate(said) if problem}
                 good = [row_from(dict(row)) for i, row in enumerate(rows) if i not in problems]
                 self._good = (rows, good, problems)
             return self._good
@@ -359,6 +371,11 @@ class Draft:
 
 def _edition(rows: Sequence[Row]) -> str:
     return hashlib.sha256(json.dumps(rows, default=dict).encode()).hexdigest()[:16]
+
+
+def written(row: Row) -> str:
+    """A row as a text, by which an equal one is found again."""
+    return json.dumps(row, sort_keys=True, default=dict)
 
 
 def parted(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:

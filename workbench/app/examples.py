@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import cache, code, downloading, fixing, intake, one_example, rows, samples, sheet
+from workbench.app import cache, code, downloading, fitting, fixing, intake, one_example, rows, samples, sheet
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note
 from workbench.demonstrations.tables import EXTENSIONS
@@ -110,11 +110,16 @@ def choose(desk: Desk, held_out: float, strict: bool) -> str:
 
 
 def poll(desk: Desk, cursor: Cursor) -> list[Any]:
-    """The summary; the table is no output here, or a cell would be drawn over while somebody writes in it."""
+    """The summary, and a number that is another one when other rows are marked as too long for the model.
+
+    The table is no output here, or a cell would be drawn over while somebody writes in it. It is drawn anew for such a
+    mark alone, which comes by itself only once a model is loaded.
+    """
+    fitting.count(desk, patience=0)
     if cursor.get("examples.version") == desk.drafts.version:
-        return [gr.skip()]
+        return [gr.skip()] * 2
     cursor["examples.version"] = desk.drafts.version
-    return [sheet.summary(desk)]
+    return [sheet.summary(desk), desk.drafts.marks]
 
 
 def _load(desk: Desk, sample: str, text: str, add: bool) -> dict[str, Any]:
@@ -204,7 +209,9 @@ def build(desk: Desk, shared: Shared) -> None:
     shared.on_load(
         lambda: [round(desk.drafts.choices.held_out * 100), desk.drafts.choices.strict], [held.held_out, held.strict]
     )
-    shared.on_tick(partial(poll, desk), [held.counts])
+    marks = gr.State(desk.drafts.marks)
+    marks.change(partial(sheet.view, desk), held.place, held.shown, **QUIET)
+    shared.on_tick(partial(poll, desk), [held.counts, marks])
     _publish(desk)
 
 

@@ -34,8 +34,10 @@ def prompts(desk: Desk, number: Any) -> list[str]:
     if row is None:
         return ["", "", note(_NONE, "info")]
     place = int(number) - 1
-    if place in desk.drafts.problems:
-        return ["", "", note(f"Row {place + 1} is wrong: {rows.in_words(desk.drafts.problems[place])}", "wrong")]
+    problem = desk.drafts.problems.get(place, "")
+    misfit = problem and not problem_of(dict(row))  # it can be rendered all the same
+    if problem and not misfit:
+        return ["", "", note(f"Row {place + 1} is wrong: {rows.in_words(problem)}", "wrong")]
     template = desk.drafts.settings.get("teacher", {}).get("template", "")
     try:
         made = desk.worker.call("render", row=dict(row), template=template).result(_PATIENCE)
@@ -47,7 +49,8 @@ def prompts(desk: Desk, number: Any) -> list[str]:
         f"Row {place + 1}: the student reads {made['student_tokens']} tokens (pieces of words), the teacher "
         f"{made['teacher_tokens']}; the model takes at most {made['limit']}, its answer included."
     )
-    return [_shown(made["student"]), _shown(made["teacher"]), note(said, "info")]
+    told = note(f"Row {place + 1} is left out. {problem}", "wrong") if misfit else note(said, "info")
+    return [_shown(made["student"]), _shown(made["teacher"]), told]
 
 
 def ask(desk: Desk, question: str) -> Iterator[list[str]]:

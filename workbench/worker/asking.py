@@ -334,6 +334,12 @@ class Asker:
             "limit": self.loaded.longest,
         }
 
+    def misfits(self, rows: Sequence[Demonstration], settings: dict[str, Any] | None) -> dict[int, str]:
+        """What is wrong with each row that the model cannot read whole, by its place."""
+        made = settings_over(self.loaded.is_pocket, settings)
+        prompts = make_prompts(self.loaded.tokenizer, made)
+        return prompts.misfits(rows, self.loaded.longest, made.rollout.max_new_tokens)
+
 
 @dataclass
 class _Stream:

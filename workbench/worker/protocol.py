@@ -22,7 +22,7 @@ STATES = ("loading", "idle", "checking", "teaching", "stopping", "working")
 LONG = ("load", "check", "teach", "resume", "sit", "export", "import_adapter")
 """Commands of which one is performed at a time."""
 
-SHORT = ("ask", "map", "render")
+SHORT = ("ask", "map", "render", "fit")
 """Commands that are served while a long one goes on, too."""
 
 DOWNLOADING = "Downloading"

@@ -8,12 +8,13 @@
   right, scorer | answers (each with text, tokens, seconds, right) and prompts by role, first_token_seconds |
 | map | messages, demonstration, context, run, step, of, text | sample: a `RolloutSample` |
 | render | row, template | student, teacher, student_tokens, teacher_tokens, limit |
+| fit | rows, settings | misfits: what is wrong with each row that the model cannot read whole, by its place |
 | stop | of: the id of one command, which alone is stopped; default: what goes on | was: the state before; of `load`
   only a download is stopped |
 
-Long commands are performed one at a time; a second one is refused. Questions (`ask`, `map`, `render`) are served
-while a long command goes on, wherever it asks whether to stop: between two tokens and between two phases. They draw
-from generators of their own and change no weight, so that a run's numbers do not depend on them.
+Long commands are performed one at a time; a second one is refused. Questions (`ask`, `map`, `render`, `fit`) are
+served while a long command goes on, wherever it asks whether to stop: between two tokens and between two phases. They
+draw from generators of their own and change no weight, so that a run's numbers do not depend on them.
 """
 
 from __future__ import annotations
@@ -363,6 +364,9 @@ class Service:
 
     def _render(self, command: Command, asked_at: float) -> dict[str, Any]:
         return self._model().render(read_rows([command["row"]])[0], str(command.get("template") or ""))
+
+    def _fit(self, command: Command, asked_at: float) -> dict[str, Any]:
+        return {"misfits": self._model().misfits(read_rows(command["rows"]), command.get("settings"))}
 
     # Both threads.
 
