@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from tests.desks import desk_at_rest
@@ -149,10 +150,44 @@ def test_why_a_check_died_is_said_whatever_was_edited(desk: Desk, monkeypatch: p
 def test_the_form_says_what_became_of_a_row_and_keeps_what_was_not_taken(desk: Desk) -> None:
     desk.drafts.type("examples.form.prompt", "Four?")
     said, *_, number, question, _, _, _ = one_example.add(desk, "Four?", "", "", "")
-    assert "Row 1 was added, but is left out. The answer of the example is missing or null." in said
+    assert "Row 1 was kept as it is, but is left out. The answer of the example is missing or null." in said
     assert (number, question, desk.drafts.typed("examples.form.prompt")) == (0, "", "")
     assert "Row 1 was saved.<" in one_example.save(desk, 1, 1, False, "Four?", "It is 4.", "", "")[0]
     said, *_, number, question, _, _, _ = one_example.add(desk, " ", "It is 5.", "", "")
     assert "Nothing is asked yet" in said and number == question == asking.SAME
     assert "No row is chosen" in one_example.delete(desk, 0, 1, False)[0]
     assert "There is no row 3 any more" in one_example.save(desk, 3, 1, False, "a", "b", "", "")[0]
+
+
+def test_what_was_written_in_the_form_outlives_a_click_on_another_row(desk: Desk) -> None:
+    desk.drafts.replace_rows([{"prompt": f"{i}?", "demonstration": f"It is {i}."} for i in (1, 2, 3)], "mine")
+    _, _, held, *form = one_example.turn_to(desk, 1, None, "", "", "", "")
+    assert form == [1, "1?", "It is 1.", "", ""]
+    # Nothing was changed: nothing is said.
+    said, back, held, *form = one_example.turn_to(desk, 2, held, *form[1:])
+    assert said == gr.skip() and form == [2, "2?", "It is 2.", "", ""]
+    written = ["2?", "It is two, of course.", "two", ""]
+    _, _, again, *form = one_example.turn_to(desk, 2, held, *written)
+    assert (again, form) == (held, [2, *written]), "another cell of the same row"
+    said, back, held, *form = one_example.turn_to(desk, 3, held, *written)
+    assert "What you wrote for row 2 is not saved; it was put aside." in said and back["visible"]
+    assert form == [3, "3?", "It is 3.", "", ""]
+    desk.drafts.delete(0)  # and row 2 is now row 1
+    said, back, held, *form = one_example.bring_back(desk, held, *form[1:])
+    assert form == [1, *written] and "Save row 1, or add it" in said and not back["visible"]
+    held = one_example.save(desk, 1, 1, False, *written)[-1]
+    assert desk.drafts.rows[0] == {"prompt": "2?", "demonstration": "It is two, of course.", "answer": "two"}
+    said, *_ = one_example.turn_to(desk, 2, held, *written)
+    assert said == gr.skip(), "it is saved"
+
+
+def test_what_was_written_for_a_row_that_is_gone_comes_back_as_a_new_one(desk: Desk, tmp_path: Path) -> None:
+    desk.drafts.replace_rows([{"prompt": "1?", "demonstration": "It is 1."}], "mine")
+    held = one_example.turn_to(desk, 1, None, "", "", "", "")[2]
+    one_example.turn_to(desk, 0, held, "1?", "One.", "", "")
+    desk.drafts.delete(0)
+    restarted = Desk.at(tmp_path, desk.worker)
+    said, back, held, *form = one_example.bring_back(restarted, None, "", "New.", "", "")
+    assert form == [0, "1?", "One.", "", ""] and "Add it as a new row." in said
+    assert back["visible"], "what stood in the form of the page that was loaded anew was put aside in turn"
+    assert one_example.bring_back(restarted, held, *form[1:])[3:] == [0, "", "New.", "", ""]
