@@ -15,7 +15,7 @@ from tests.desks import desk_at_rest
 from tests.test_app_answered import last
 from tests.test_app_compare import run  # noqa: F401
 from workbench import Demonstration, Run
-from workbench.app import asking, check, fixing, intake, one_example, sheet, teach
+from workbench.app import asking, check, choosing, fixing, intake, one_example, sheet
 from workbench.app.asking import Form
 from workbench.app.desk import Cursor, Desk
 from workbench.app.notes import note
@@ -72,7 +72,7 @@ def test_as_at_the_beginning_is_only_said_where_it_is_so() -> None:
 
 
 def test_a_learning_rate_may_have_a_comma(desk: Desk) -> None:
-    teach.set_rate(desk, "0,002")
+    choosing.set_rate(desk, "0,002")
     assert desk.drafts.choices.settings["optim"]["lr"] == 0.002
 
 

@@ -14,7 +14,7 @@ from tests.desks import FAKE, Open, desks
 from tests.fake_run import sample_of
 from tests.test_views import a_run, a_step, harmless
 from tests.waiting import until
-from workbench.app import fields, teach, teaching, watching
+from workbench.app import choosing, fields, teach, teaching, watching
 from workbench.app.desk import Cursor, Desk, Shared
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError, WorkbenchError
@@ -88,7 +88,7 @@ def test_stop_keeps_the_state_and_resume_ends_the_run(at: Open) -> None:
     until(lambda: desk.worker.status.state == "idle")
     assert "Stopped at step 7 of 20" in parts(desk, {})["state"]
     assert watching.can(desk) == [True, False, True]
-    teach.set_rate(desk, 0.5)
+    choosing.set_rate(desk, 0.5)
     assert "my run goes on as it began, whatever stands in the form now: 20 steps" in teach.press_resume(desk, "my run")
     desk.worker.call("go_on")
     until(lambda: ended(desk, "my run"))
@@ -323,13 +323,13 @@ def test_stop_and_go_back_stops_first(at: Open) -> None:
 
 def test_keep_rows_are_used_or_not(at: Open) -> None:
     desk = at()
-    teach.set_keep(desk, False, 0.2)
+    choosing.set_keep(desk, False, 0.2)
     assert "keep" not in desk.drafts.settings  # nothing to choose without any
     desk.drafts.add_keep("What is 2 plus 3?", "What is 4 plus 4?")
     assert "2 questions" in teach.keep_info(desk) and "6 of the 32" in teach.keep_info(desk)
-    teach.set_keep(desk, False, 0.2)
+    choosing.set_keep(desk, False, 0.2)
     assert desk.drafts.settings["keep"] == {"keep_share": 0.0} and not teach.keeps(desk)
-    teach.set_keep(desk, True, 0.5)
+    choosing.set_keep(desk, True, 0.5)
     assert "16 of the 32" in teach.keep_info(desk)
     pressed(desk, share=0.5)
     until(lambda: ended(desk, "colours"))
@@ -380,8 +380,8 @@ def test_the_form_is_filled_in_before_its_tab_comes_into_view(at: Open) -> None:
 def test_each_setting_has_its_sentence_from_the_one_source(at: Open) -> None:
     desk = at()
     with gr.Blocks():
-        made = fields.advanced(desk)
-    assert set(made) == set(MORE)
+        made, places = fields.advanced(desk)
+    assert set(made) == set(MORE) and set(places) == {group for group, _ in MORE}
     for (group, name), field in made.items():
         assert field.info == GROUPS[group].__dataclass_fields__[name].metadata["help"]
         assert field.value == teaching.default_of(desk, group, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.desks import desk_at_rest
-from workbench.app import fields, teach
+from workbench.app import choosing, fields, teach
 from workbench.app.desk import Cursor
 
 KEYS = [("optim", "batch"), ("lora", "rank")]
@@ -19,7 +19,7 @@ def test_a_field_is_given_back_once_the_hand_is_still(tmp_path: Path) -> None:
 
     here, other = {}, {}
     with desk_at_rest(tmp_path / "runs") as desk:
-        type_steps = partial(teach.enter, partial(teach.set_one, desk, ("optim", "steps")), here)
+        type_steps = partial(choosing.enter, partial(choosing.set_one, desk, ("optim", "steps")), "form", here)
         assert given(here) == given(other) != []
         assert type_steps(3) == "" and fields.shown(desk, ("optim", "steps")) == 3
         assert given(other) == [3] and given(here) == []

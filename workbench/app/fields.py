@@ -42,9 +42,10 @@ def shown(desk: Desk, key: Key) -> Any:
     return desk.drafts.settings.get(group, {}).get(name, default_of(desk, group, name))
 
 
-def advanced(desk: Desk) -> dict[Key, Any]:
-    """Declare a field for each setting but the first ones, in groups."""
+def advanced(desk: Desk) -> tuple[dict[Key, Any], dict[str, gr.HTML]]:
+    """Declare a field for each setting but the first ones, in groups; and where it is said what is wrong in a group."""
     made: dict[Key, Any] = {}
+    wrong: dict[str, gr.HTML] = {}
     for group, kind in GROUPS.items():
         keys = [(group, f.name) for f in fields(kind) if (group, f.name) not in FIRST]
         if not keys:
@@ -53,7 +54,8 @@ def advanced(desk: Desk) -> dict[Key, Any]:
         with gr.Row(equal_height=False):
             for key in keys:
                 made[key] = _field(desk, key)
-    return made
+        wrong[group] = gr.HTML(elem_id=f"teach-wrong-{group}", padding=False)
+    return made, wrong
 
 
 def label_of(name: str) -> str:

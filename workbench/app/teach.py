@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import gradio as gr
 
-from workbench.app import code, fields, refusal, teaching, watching
+from workbench.app import choosing, code, fields, refusal, teaching, watching
+from workbench.app.choosing import PLAIN
 from workbench.app.desk import LATEST, QUIET, Cursor, Desk, Shared
 from workbench.app.fields import Key
 from workbench.app.notes import note, wrong
 from workbench.errors import InputError, WorkbenchError
 from workbench.settings import Settings
-from workbench.views.text import clip
 
 METHODS = [
     ("SDFT: the student answers by itself, and the teacher, who sees the example, corrects it", "sdft"),
     ("SFT: the student copies the examples word by word (the usual way, to compare with)", "sft"),
 ]
-PLAIN = "The model as it was loaded"
 FURTHER = "This teaching goes on from {}. To begin with the model itself, change Start from under Advanced."
 KEEP = "Keep what it knows"
 
@@ -63,7 +62,10 @@ def build(desk: Desk, shared: Shared) -> None:
                 every = gr.Number(choices.evaluate_every, label="Measure every so many steps", precision=0)
                 save = gr.Number(choices.save_every, label="Save a checkpoint every so many steps", precision=0)
                 warn = gr.Number(teaching.limit(desk), label="Warn if retention falls by more points than", precision=0)
-                more = fields.advanced(desk)
+                amiss = gr.HTML(elem_id="teach-wrong", padding=False)
+                more, places = fields.advanced(desk)
+                usual = gr.Button("Back to the usual settings", size="sm")
+                usual_said = gr.HTML(elem_id="teach-usual", padding=False)
         with gr.Column(min_width=0, elem_id="teach-run-shown"):
             watch = watching.build(desk, shared)
 
@@ -75,21 +77,22 @@ def build(desk: Desk, shared: Shared) -> None:
     again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
     watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
 
-    entered: list[tuple[Callable[..., None], list[Any]]] = [
-        *((partial(set_one, desk, key), [field]) for key, field in {**more, ("optim", "steps"): steps}.items()),
-        (partial(set_keep, desk), [keep, share]),
-        (partial(set_every, desk), [every, save]),
-    ]
-    for setter, of in entered:
-        gr.on([field.input for field in of], partial(enter, setter), [shared.cursor, *of], problem, **LATEST)
-    rate.input(partial(told, set_rate, desk), rate, problem, **LATEST)
-    on.input(partial(told, set_on, desk), on, problem, **LATEST)
+    set_one = partial(partial, choosing.set_one, desk)
+    for key, field in more.items():
+        choosing.follow(set_one(key), [field], shared.cursor, places[key[0]])
+    choosing.follow(set_one(("optim", "steps")), [steps], shared.cursor, problem)
+    choosing.follow(partial(choosing.set_keep, desk), [keep, share], shared.cursor, problem)
+    choosing.follow(partial(choosing.set_every, desk), [every, save], shared.cursor, amiss)
+    choosing.follow(partial(choosing.set_limit, desk), [warn], shared.cursor, amiss)
+    rate.input(partial(choosing.told, choosing.set_rate, desk), rate, problem, **LATEST)
+    on.input(partial(choosing.told, choosing.set_on, desk), on, problem, **LATEST)
     method.input(lambda value: desk.drafts.choose(method=value), method, None, **LATEST)
-    warn.input(lambda value: desk.drafts.type("teach.limit", str(int(value or 0))), warn, None, **LATEST)
     shared.remember(name, refusal.NAME)
 
     form = [steps, rate, method, keep, share, on, further, every, save, *more.values()]
-    shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], [*form, warn])
+    whole = [*form, warn]
+    usual.click(partial(press_usual, desk, keys), shared.cursor, [usual_said, amiss, *places.values(), *whole], **QUIET)
+    shared.on_load(lambda: [*form_values(desk, keys), teaching.limit(desk)], whole)
     # In view or not: filled in only once the tab is in view, it would overwrite what is typed there at once.
     shared.on_tick(partial(poll_form, desk, keys), form)
     shared.on_tick(partial(poll_buttons, desk), [begin, halt, again], tab="teach")
@@ -105,11 +108,11 @@ def press_start(
     refusal.forget(cursor)
     steps, rate, keep, share, every, save, *more = typed
     try:
-        put(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
-        set_rate(desk, rate)
-        set_keep(desk, keep, share)
-        set_every(desk, every, save)
-        set_on(desk, on)
+        choosing.put(desk, {**dict(zip(keys, more, strict=True)), ("optim", "steps"): steps})
+        choosing.set_rate(desk, rate)
+        choosing.set_keep(desk, keep, share)
+        choosing.set_every(desk, every, save)
+        choosing.set_on(desk, on)
         desk.drafts.choose(method=method)
     except WorkbenchError as error:
         return [wrong(error), gr.skip(), gr.skip()]
@@ -121,6 +124,13 @@ def press_start(
         return [wrong(error), gr.skip(), gr.skip()]
     desk.drafts.type(refusal.NAME, "")
     return ["", gr.update(choices=_with(desk, made), value=made), ""]
+
+
+def press_usual(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
+    """The button Back to the usual settings; returns what is said, nothing for each place of errors, and the form."""
+    said = choosing.as_usual(desk, cursor)
+    values = form_values(desk, keys)
+    return [said, *[""] * (1 + len({group for group, _ in keys})), *values, teaching.limit(desk)]
 
 
 def press_stop(desk: Desk) -> str:
@@ -163,71 +173,6 @@ def _with(desk: Desk, name: str) -> list[str]:
     """All runs, and one whose folder may not be there yet."""
     names = teaching.run_names(desk)
     return names if name in names else [name, *names]
-
-
-_HAND = "chosen.teach.hand"
-_STILL = 2
-"""Polls after which a hand is taken to type no more."""
-
-
-def enter(setter: Callable[..., None], cursor: Cursor, *values: Any) -> str:
-    """Call a setter with what is being entered; what is wrong with it, as HTML."""
-    cursor[_HAND] = _STILL  # first: a poll between the two would give the field what is being typed over
-    return told(setter, *values)
-
-
-def told(setter: Callable[..., None], *values: Any) -> str:
-    """Call a setter; what is wrong with its values, as HTML."""
-    try:
-        setter(*values)
-    except WorkbenchError as error:
-        return wrong(error)
-    return ""
-
-
-def put(desk: Desk, values: dict[Key, Any]) -> None:
-    """Put settings into the draft; what is wrong with one is said in the words of this page."""
-    for key, value in values.items():
-        try:
-            teaching.set_values(desk, {key: value})
-        except InputError as error:
-            flag, label = f"--{key[1].replace('_', '-')} ", f"{fields.label_of(key[1])} "
-            if not error.problem.startswith(flag):
-                raise
-            raise InputError(error.problem.replace(flag, label, 1), "What it does stands beside its field.") from error
-
-
-def set_one(desk: Desk, key: Key, value: Any) -> None:
-    """Choose one of the settings."""
-    put(desk, {key: value})
-
-
-def set_rate(desk: Desk, text: Any) -> None:
-    """Choose the learning rate: one of `rates`, or a number."""
-    try:
-        rate = float(str(text).split("(")[-1].rstrip(") ").replace(",", "."))  # as many write it
-    except ValueError:
-        said = f"{clip(str(text), 60)!r} is no learning rate."
-        raise InputError(said, "Choose one of the list, or type a number.") from None
-    put(desk, {("optim", "lr"): rate})
-
-
-def set_keep(desk: Desk, keep: bool, share: float) -> None:
-    """Use keep rows or not, and how many; without any there is nothing to choose."""
-    if desk.drafts.keep:
-        put(desk, {("keep", "keep_share"): round(float(share), 3) if keep else 0.0})
-
-
-def set_every(desk: Desk, every: Any, save: Any) -> None:
-    """How often to measure and to save."""
-    if not all(isinstance(v, int | float) and v >= 1 for v in (every, save)):
-        raise InputError("Measuring and saving need a number of steps of 1 or more.", "50 is usual.")
-    desk.drafts.choose(evaluate_every=int(every), save_every=int(save))
-
-
-def set_on(desk: Desk, on: str | None) -> None:
-    """What the teaching starts from."""
-    desk.drafts.choose(on=None if on in (None, "", PLAIN) else on)
 
 
 def keeps(desk: Desk) -> bool:
@@ -289,8 +234,7 @@ def form_values(desk: Desk, keys: Sequence[Key]) -> list[Any]:
 def poll_form(desk: Desk, keys: Sequence[Key], cursor: Cursor) -> list[Any]:
     """The fields, if the draft was changed elsewhere (another tab or page), or another model was loaded."""
     unchanged = [gr.skip()] * (9 + len(keys))
-    if hand := cursor.get(_HAND, 0):
-        cursor[_HAND] = hand - 1
+    if choosing.is_typing(cursor):
         return unchanged
     seen = cursor.get("teach.form")
     cursor["teach.form"] = now = [desk.worker.status.model, desk.drafts.version, desk.worker.status.state == "idle"]

@@ -34,6 +34,9 @@ _TELLING = 10
 LIMIT = 10
 """Points that retention may fall before the page warns."""
 
+TYPED_LIMIT = "teach.limit"
+"""Under what the draft keeps another limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
@@ -252,7 +255,7 @@ def finished_runs(desk: Desk) -> list[str]:
 
 def limit(desk: Desk) -> int:
     """Points that retention may fall before the page warns."""
-    typed = desk.drafts.typed("teach.limit")
+    typed = desk.drafts.typed(TYPED_LIMIT)
     return int(typed) if typed.isdigit() else LIMIT
 
 
