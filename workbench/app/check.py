@@ -38,17 +38,12 @@ SCORERS = {
 }
 HEADERS = ["question", "right answer", "model alone", "model shown the example"]
 WHAT_TO_DO = {
-    "weak": (
-        "What helps: give every example a short right answer to look for; read below which questions were missed and "
-        "whether their examples answer them clearly; leave out what the model can do already. You may teach all the "
-        "same.",
-    ),
-    "cannot": (
-        "What helps: a stronger model (page Model); examples that hold all that the answer needs; a longest answer "
-        "that leaves room for it (page Teach, Advanced). For a behaviour that the model never shows, teach by SFT "
-        "(page Teach, method), which does not need a teacher.",
-    ),
+    "weak": "The questions that it missed come first below: does each example answer its question clearly? "
+    "You may teach all the same.",
+    "cannot": "Another model is loaded on the page Model. SFT, which needs no teacher, is a method on the page Teach; "
+    "the longest answer stands there under Advanced.",
 }
+"""Beside the advice, which is the same on the command line: where on these pages to follow it."""
 _TABLE_ROWS = 200
 _AT_ONCE = 0.3
 """Seconds within which a worker that is busy has said so."""
@@ -183,7 +178,7 @@ def verdict_html(desk: Desk) -> str:
         )
     base = _measure(found.get("base"))
     # What the model can do already is no matter of its examples.
-    help_ = "" if base is None or base.good else "".join(f"<p>{escape(text)}</p>" for text in WHAT_TO_DO.get(word, ()))
+    help_ = "" if base is None or base.good or word not in WHAT_TO_DO else f"<p>{escape(WHAT_TO_DO[word])}</p>"
     heading = title.get(word, "Checked.")
     if base is None and found.get("rows"):
         help_ = "<p>Read some answers below: are those with the example what you want it to say without?</p>"
