@@ -136,13 +136,6 @@ def test_the_endpoints_are_public_and_documented_and_all_else_is_private(client:
             assert "Any" not in str(parameter["python_type"]["type"]).split("["), (name, parameter)
 
 
-def test_only_what_streams_goes_through_the_queue(client: TestClient) -> None:
-    dependencies = client.get("/config").json()["dependencies"]
-    wired = [one for one in dependencies if one["api_visibility"] == "private" and one["backend_fn"]]
-    assert any(one["types"]["generator"] for one in wired)
-    assert [one for one in wired if one["queue"] != one["types"]["generator"]] == []
-
-
 def test_the_six_tabs_and_the_names_are_there(client: TestClient) -> None:
     config = client.get("/config").json()
     parts = [part["props"] for part in config["components"]]

@@ -29,8 +29,17 @@ Cursor = dict[str, Any]
 CHOSEN = "chosen."
 """How keys begin that hold what was chosen in a session: they are no notes of what was shown."""
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+QUIET: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "queue": False,
+}
 """How a handler is wired: no endpoint of its own, nothing drawn over what it changes, answered by the request itself.
+
+Progress is hidden on no component at all, not on its outputs: twice at each event Gradio's page sets the progress of
+every component that was ever the output of one, shown or not, and looks for each in the whole tree. That was nine
+tenths of what a poll cost the browser.
 
 Not by Gradio's queue: an event that joins it just as it closes the page's stream is never answered, for the page still
 takes the stream to be open; and the button that was pressed is dead until the page is loaded anew.

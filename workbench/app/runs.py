@@ -16,7 +16,7 @@ from workbench.app.sittings import cut
 from workbench.errors import WorkbenchError
 from workbench.runs import shelf
 
-SLOW: dict[str, Any] = {**QUIET, "show_progress": "full"}
+SLOW: dict[str, Any] = {**QUIET, "show_progress": "full", "show_progress_on": None}
 _AT_ONCE = 0.3
 """Seconds within which a small zip is ready."""
 
