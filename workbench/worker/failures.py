@@ -15,9 +15,13 @@ def stopped() -> WasStopped:
 
 
 def in_words(error: Exception) -> WorkbenchError:
-    """What to tell a person; what nobody foresaw goes to the log with its trace."""
+    """What to tell a person; what nobody foresaw goes to the log with its trace.
+
+    It holds no frames: a model that was read in part, or a step's activations, can be freed while it is kept.
+    """
     if isinstance(error, WorkbenchError):
-        return error
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
     traceback.print_exc()
     said = f"{type(error).__name__}: {error}"
     if ran_out(error) or "out of memory" in said.lower():

@@ -19,7 +19,6 @@ draw from generators of their own and change no weight, so that a run's numbers 
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections import deque
@@ -202,7 +201,6 @@ class Service:
         except Exception as error:
             failure = in_words(error)
         if failure is not None:
-            # Outside of `except`, where the trace back no longer holds on to tensors.
             free_memory()
         with self._news:
             self._doing = None
@@ -240,27 +238,25 @@ class Service:
             self._asker, kept, old = None, old.loaded, None
             again: tuple[str, str | None, str] | None = (kept.name, kept.revision, kept.precision)
             del kept
-            gc.collect()
+            free_memory()
         else:
             again = None
         report, begins = self._fetching(model)
+        how: dict[str, Any] = {"report": report, "should_stop": self._stop.is_set, "begins": begins}
+        failure: WorkbenchError | None = None
         try:
-            fetched = load(
-                model,
-                revision=revision,
-                precision=precision,
-                report=report,
-                should_stop=self._stop.is_set,
-                begins=begins,
-            )
-            self._asker = Asker(fetched, self._runs)
-        except Exception:
-            if again is not None:
-                self._asker = Asker(load(again[0], revision=again[1], precision=again[2]), self._runs)
-            raise
+            self._asker = Asker(load(model, revision=revision, precision=precision, **how), self._runs)
+        except Exception as error:
+            failure = in_words(error)
+        try:
+            if failure is not None:
+                free_memory()  # of what was read of the new one, before the old one is read again
+                if again is not None:
+                    self._asker = Asker(load(again[0], revision=again[1], precision=again[2]), self._runs)
+                raise failure
         finally:
             self._become(model=None if self._asker is None else self._asker.loaded.name)
-        loaded = self._asker.loaded
+        loaded = self._model().loaded
         return {
             "model": loaded.name,
             "precision": loaded.precision,
