@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,26 @@ def test_top_k_and_top_p_keep_the_likeliest() -> None:
     assert set(Choice(top_p=0.6)(logits, uniform).tolist()) == {1, 3}
     assert set(Choice(temperature=0)(logits, uniform).tolist()) == {1}
     assert int(Choice()(logits[:1], torch.tensor([0.9999999]))[0]) == 4
+
+
+def test_rows_leave_a_cache_one_buffer_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PackedDecoder(tiny.model()).allocate(4, 6)
+    for buffer in (*cache.keys, *cache.values):
+        buffer.normal_()
+    expected = [buffer[[3, 1]].clone() for buffer in (*cache.keys, *cache.values)]
+    before = [weakref.ref(buffer) for buffer in (*cache.keys, *cache.values)]
+    there: list[int] = []
+    select = torch.Tensor.index_select
+
+    def seen(tensor: torch.Tensor, dim: int, index: torch.Tensor) -> torch.Tensor:
+        there.append(sum(ref() is not None for ref in before))
+        return select(tensor, dim, index)
+
+    monkeypatch.setattr(torch.Tensor, "index_select", seen)
+    chosen = cache.rows(torch.tensor([3, 1]))
+    assert there[: len(before)] == [6, 5, 4, 3, 2, 1], "two whole caches would be more than was planned"
+    for buffer, rows in zip((*chosen.keys, *chosen.values), expected, strict=True):
+        assert torch.equal(buffer, rows)
 
 
 def test_stopping_while_sampling(roles: Roles) -> None:

@@ -280,14 +280,14 @@ def estimate(
 def question_bytes(shape: Shape, dtype: str, settings: Settings, asked: int = 256) -> float:
     """Bytes that each of many questions of `asked` tokens takes while they are answered together.
 
-    The highest moment is where the prompts are read, or where rows that have ended leave: the cache of the others, up
-    to three quarters of it, is copied.
+    The highest moment is where the prompts are read, or where a token is drawn. Rows that have ended leave one layer
+    after the other, which takes less.
     """
     wide = 2.0 if dtype in QUANTISED else BYTES[dtype]
     cache = (asked + settings.rollout.max_new_tokens) * shape.layers * 2 * shape.keys * wide
     drawn = shape.vocabulary * SAMPLING_BYTES
     reading = asked * wide * (6 * shape.inner * shape.used + 4 * shape.hidden + 2 * shape.queries)
-    return cache + max(reading, drawn, 0.75 * cache)
+    return cache + max(reading, drawn)
 
 
 def kept_per_token(shape: Shape, wide: float, rank: int) -> float:

@@ -43,7 +43,7 @@ class Cache(Protocol):
     """Keys and values of the tokens read so far, for each row of a batch."""
 
     def rows(self, index: Tensor) -> Cache:
-        """The cache of the chosen rows only, in this order (rows may repeat)."""
+        """The cache of the chosen rows only, in this order (rows may repeat). This one is used up."""
 
 
 class Decoder(Protocol):

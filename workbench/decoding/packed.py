@@ -56,14 +56,15 @@ class KeyValues:
         return KeyValues(keys, values, self.blocked[:rows], self.next_position[:rows], self.length)
 
     def rows(self, index: Tensor) -> KeyValues:
-        """The cache of the chosen rows only, in this order (rows may repeat)."""
-        return KeyValues(
-            [k.index_select(0, index) for k in self.keys],
-            [v.index_select(0, index) for v in self.values],
-            self.blocked.index_select(0, index),
-            self.next_position.index_select(0, index),
-            self.length,
-        )
+        """The cache of the chosen rows only, in this order (rows may repeat). This one is used up.
+
+        One buffer after the other makes room for the next: two whole caches would be more than was planned.
+        """
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = buffer.index_select(0, index)
+        chosen = self.blocked.index_select(0, index), self.next_position.index_select(0, index)
+        return KeyValues(self.keys, self.values, *chosen, self.length)
 
     def advance(self, new: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Make room for `new` tokens [B, T] with this mask: their positions, and what is blocked [B, L + T] to them."""

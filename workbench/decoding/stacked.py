@@ -47,12 +47,11 @@ class StackedKeyValues(KeyValues):
 
     def rows(self, index: Tensor) -> StackedKeyValues:
         """The cache of the chosen rows only (rows may repeat); raises ValueError if that mixes the sets up."""
-        chosen = super().rows(index)
         sets = torch.bucketize(index.cpu(), torch.tensor(self.sizes).cumsum(0), right=True)
         if bool((sets.diff() < 0).any()):
             raise ValueError("the rows of one set of weights must lie together")
         sizes = tuple(torch.bincount(sets, minlength=len(self.sizes)).tolist())
-        return _stacked(chosen, sizes)
+        return _stacked(super().rows(index), sizes)
 
 
 def _stacked(cache: KeyValues, sizes: tuple[int, ...]) -> StackedKeyValues:
