@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BloomConfig, GptOssConfig, MambaConfig, Qwen3MoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GptOssConfig,
+    MambaConfig,
+    PreTrainedModel,
+    Qwen3MoeConfig,
+)
 
 from tests import tiny
 from tests.families import FAMILIES
+from workbench import models
 from workbench.errors import InputError
 from workbench.memory import estimate, read_shape
 from workbench.models import LoadedModel, LoadingNote, load
@@ -149,3 +157,25 @@ def test_experts_that_are_not_quantised_are_told_of_and_planned(tmp_path: Path, 
     assert planned == pytest.approx(real, rel=0.01)
     dense = load(str(FAMILIES["gemma3-vision"].save(tmp_path / "dense")), precision=precision)
     assert not [note for note in dense.notes if "experts" in note]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "4-bit"])
+@pytest.mark.parametrize("free", [None, 1.5e9])
+def test_a_model_that_memory_does_not_suffice_for_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, free: float | None
+) -> None:
+    if precision == "4-bit":
+        pytest.importorskip("bitsandbytes")
+
+    def full(*place: Any, **how: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 778.00 MiB.")
+
+    # Quantised weights are put on the card as they are read, others once they are there.
+    monkeypatch.setattr(*((PreTrainedModel, "to") if precision == "fp32" else (models, "_whole")), full)
+    monkeypatch.setattr(models, "free_on", lambda device: free)
+    folder = tiny.save(tmp_path)
+    with pytest.raises(InputError) as raised:
+        load(str(folder), precision=precision)
+    had = ": the GPU had 1.5 GB free" if free else ""
+    assert raised.value.problem == f"There is not enough memory to load {folder}{had}."
+    assert "--precision" in raised.value.advice and f"workbench plan {folder}" in raised.value.advice

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from workbench import chat, hub, quantised
+from workbench.allocations import free_on, ran_out
 from workbench.errors import InputError
 from workbench.memory import count, gigabytes
 from workbench.pocket import WEIGHTS
@@ -120,8 +121,8 @@ def load(
 
     Raises:
         InputError: the folder holds no model, the weights are pickled or not all there, the id is unknown or cannot
-            be downloaded, there is too little disk, the download was stopped, a package is missing, or a revision is
-            asked for of what has none.
+            be downloaded, there is too little disk or memory, the download was stopped, a package is missing, or a
+            revision is asked for of what has none.
     """
     source, here_only = _source(name), False
     fetched: str | None = None
@@ -146,7 +147,7 @@ def load(
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": here_only}
-    with _readable_errors(name, here_only), quiet():
+    with _readable_errors(name, here_only, free_on(device)), quiet():
         config = AutoConfig.from_pretrained(source, **where)
         chosen = quantised.choose(precision, _stored(config), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
@@ -163,10 +164,10 @@ def load(
         if chosen.quantise:
             placed["quantization_config"] = chosen.config()
         model = _whole(name, source, **where, **placed, dtype=chosen.compute)
+        if not placed:
+            model.to(device)
     model.requires_grad_(False)
     model.eval()
-    if not placed:
-        model.to(device)
     quantised.guard(model, chosen.compute)
     notes = _notes(chosen, device, tokenizer, model)
     for note in notes:
@@ -313,13 +314,24 @@ def _check_folder(path: Path) -> None:
 
 
 @contextmanager
-def _readable_errors(name: str, here_only: bool) -> Iterator[None]:
-    """Turn what transformers, safetensors and the hub raise into a sentence and a next step."""
+def _readable_errors(name: str, here_only: bool, free: float | None) -> Iterator[None]:
+    """Turn what transformers, safetensors and the hub raise into a sentence and a next step.
+
+    Args:
+        free: bytes of the card before anything was read; None without one.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - a broken model makes its readers raise anything
+        if ran_out(error):
+            had = "" if free is None else f": the GPU had {gigabytes(free)} free"
+            raise InputError(
+                f"There is not enough memory to load {name}{had}.",
+                "Load it in fewer bits (--precision 4-bit takes least), close what else takes memory, or choose a "
+                f"smaller model; `workbench plan {name}` says what it takes.",
+            ) from error
         if here_only and isinstance(error, OSError):
             raise InputError(
                 f"The model {name} could not be loaded: it is not on this disk, and huggingface.co was not reached.",
