@@ -226,7 +226,7 @@ def test_what_the_steps_are_told_by_hand_leaves_the_questions_to_the_memory_ther
         return dict(made.config["execution"])
 
     assert kept("much") == chosen.to_dict()
-    monkeypatch.setattr(fitting, "machine", lambda: Machine("it", 8e8, 7.6e8, True))
+    monkeypatch.setattr(fitting, "computer", lambda: Machine("it", 8e8, 7.6e8, False))
     few = kept("little")
     assert few == {**chosen.to_dict(), "questions": few["questions"]}
     # What the teacher has read lies there too while a run is measured, and not while nothing is taught.
@@ -273,5 +273,5 @@ def test_the_check_of_the_command_line_asks_as_many_as_fit(
 
 
 def test_on_the_bundled_model_as_many_are_asked_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "machine", lambda: Machine("it", 8e9, 2e9, False))
+    monkeypatch.setattr(fitting, "computer", lambda: Machine("it", 8e9, 2e9, False))
     assert fitting.planned(load(), Settings.from_dict(POCKET_DEFAULTS)).asked == 128

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.command import QUICK, call
+from workbench import memory
 from workbench.commands.plan import config_of
 from workbench.errors import InputError
 from workbench.events import Step
@@ -128,7 +131,8 @@ def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monke
     settings = Settings()
 
     def has(room: float, gpu: bool) -> None:
-        monkeypatch.setattr(fitting, "machine", lambda: Machine("it", room, room, gpu))
+        monkeypatch.setattr(fitting, "computer", lambda: Machine("it", room, room, False))
+        monkeypatch.setattr(fitting, "free_on", lambda device: room if gpu else None)
 
     shape = read_shape(tiny_model.model.config.to_dict())
     needs = estimate(shape, "fp32", settings, work=Execution(prefix_bytes=0)).teaching
@@ -143,6 +147,21 @@ def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monke
         fitting.planned(tiny_model, settings)
     has(1e6, False)
     assert fitting.planned(tiny_model, settings) == Execution(1, 1, True, prefix_bytes=0)
+
+
+def test_a_card_that_pytorch_cannot_use_has_no_say_in_how_a_run_is_planned(
+    tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "NVIDIA GeForce RTX 3090, 24576, 1\n"
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, said, ""))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64e9, available=32e9))
+    memory._has_gpu.cache_clear()
+    try:
+        assert memory.machine().gpu
+        assert fitting.planned(tiny_model, Settings()).prefix_bytes > 10e9, "of the memory that it is taught in"
+        assert fitting.asked_together(tiny_model, Settings()) == 128
+    finally:
+        memory._has_gpu.cache_clear()
 
 
 def test_a_run_keeps_how_it_is_carried_out_and_what_it_came_to(

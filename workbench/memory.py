@@ -340,11 +340,13 @@ class Machine:
 
 def machine() -> Machine:
     """This machine, as it is now."""
+    return (_gpu() if _has_gpu() else None) or computer()
+
+
+def computer() -> Machine:
+    """The computer's own memory as it is now, whatever card there is."""
     import psutil
 
-    found = _gpu() if _has_gpu() else None
-    if found is not None:
-        return found
     memory = psutil.virtual_memory()
     return Machine("this computer's memory", float(memory.total), float(memory.available), False)
 

@@ -9,7 +9,7 @@ import torch
 from workbench.allocations import free_on
 from workbench.errors import InputError
 from workbench.execution import QUESTIONS, Execution
-from workbench.memory import BYTES, Shape, machine, read_shape
+from workbench.memory import BYTES, Shape, computer, read_shape
 from workbench.models import LoadedModel
 from workbench.planning import fit, refusal, together
 from workbench.settings import Settings
@@ -64,6 +64,6 @@ def _here(loaded: LoadedModel) -> tuple[Shape, str, float, bool]:
     here = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     known = loaded.precision in BYTES
     dtype = loaded.precision if known else _DTYPES.get(loaded.model.dtype, "fp32")
-    # Of the card that the model is on: the first of those that the driver names may be another one.
-    has, free = machine(), free_on(loaded.device)
-    return shape, dtype, here + (has.free if free is None else free), has.gpu or free is not None
+    # Where the model is: the first card that the driver names may be another one, or one that PyTorch cannot use.
+    free = free_on(loaded.device)
+    return shape, dtype, here + (computer().free if free is None else free), free is not None
