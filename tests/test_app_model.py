@@ -21,7 +21,8 @@ from workbench.app.lookup import Found, Lookups, about, kind_of, verdict
 from workbench.app.model import Loading
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
-from workbench.memory import Machine, read_shape
+from workbench.memory import Machine, gigabytes, read_shape
+from workbench.planning import fit
 from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
 from workbench.worker import Worker
@@ -41,7 +42,6 @@ CONFIG: dict[str, Any] = {
 }
 SHAPE = read_shape(CONFIG)
 COMPUTER = Machine("this computer's memory", 16e9, 12e9, gpu=False)
-GPU = Machine("the GPU (X)", 24e9, 23e9, gpu=True)
 
 
 @pytest.fixture
@@ -155,14 +155,27 @@ def test_the_model_that_the_page_names_is_known_without_a_network(desk: Desk) ->
 def test_the_verdict_says_whether_and_why() -> None:
     small = read_shape(json.loads((WEIGHTS / "config.json").read_text()))
     assert verdict(small, "auto", Settings(), COMPUTER).fits == "yes"
-    asked = verdict(SHAPE, "auto", Settings(), GPU)
-    assert asked.fits == "answers only" and "answers a step it fits: change Batch" in asked.why
-    assert "the GPU (X) has 23 GB free of 24 GB" in asked.why and "slow" not in asked.why
+    large = verdict(SHAPE, "4-bit", Settings(), Machine("the GPU (X)", 8e9, 6.5e9, gpu=True))
+    assert large.fits == "yes" and "32 answers a step, 8 of them at a time, activations computed again;" in large.why
+    assert "the GPU (X) has 6.5 GB free of 8.0 GB" in large.why and "slow" not in large.why
+    asked = verdict(SHAPE, "auto", Settings(), Machine("the GPU (X)", 12e9, 9.5e9, gpu=True))
+    assert asked.fits == "answers only" and "not taught: even with one answer at a time" in asked.why
     tight = verdict(SHAPE, "bf16", Settings(), Machine("m", 16e9, 4e9, gpu=False))
     assert tight.fits == "tight" and "Close other programs" in tight.why
     no = verdict(SHAPE, "fp32", Settings(), COMPUTER)
     assert no.fits == "no" and "In bf16 it takes half" in no.why
     assert "slow" in verdict(SHAPE, "bf16", Settings(), COMPUTER).why
+
+
+@pytest.mark.parametrize(("precision", "free"), [("4-bit", 15.5e9), ("4-bit", 6.5e9), ("bf16", 23e9), ("fp32", 1e12)])
+def test_the_verdict_is_that_of_the_plan_which_teaching_makes(precision: str, free: float) -> None:
+    here, found = Machine("the GPU (X)", free, free, gpu=True), fit(SHAPE, precision, Settings(), free)
+    assert found is not None
+    judged = verdict(SHAPE, precision, Settings(), here)
+    need = found.need.teaching - sum(part.size for part in found.need.parts if part.name == "Teacher's prompts")
+    assert judged.fits == "yes" and f"needs about {gigabytes(need)} with" in judged.why
+    assert ("computed again" in judged.why) == found.work.checkpointing
+    assert f"<b>{gigabytes(need)}</b>" in model.needs_html(Found("it"), SHAPE, precision, Settings(), here)
 
 
 def test_a_model_is_loaded(desk: Desk, tmp_path: Path) -> None:

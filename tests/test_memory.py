@@ -24,7 +24,6 @@ from workbench.memory import (
     estimate,
     gigabytes,
     kept_per_token,
-    largest_batch,
     question_bytes,
     read_shape,
 )
@@ -137,19 +136,6 @@ def test_a_prompt_that_answers_share_is_counted_once(family: str, micro: int, ch
     work = Execution(micro_batch=micro, checkpointing=checkpointing)
     found = estimate(shape, "bf16", settings, question=256, work=work)
     assert next(part for part in found.parts if part.name == "Activations").why.startswith(f"{tokens:,} tokens")
-
-
-def test_the_largest_batch_is_the_largest() -> None:
-    shape = read_shape(QWEN3_4B)
-    batch = largest_batch(shape, "bf16", Settings(), 24e9)
-    assert batch >= 1
-
-    def need(batch: int) -> float:
-        settings = Settings()
-        return estimate(shape, "bf16", replace(settings, optim=replace(settings.optim, batch=batch))).teaching
-
-    assert need(batch) <= 24e9 < need(2 * batch)
-    assert largest_batch(shape, "fp32", Settings(), 10e9) == 0
 
 
 def test_small_models_are_counted_with_their_copies() -> None:

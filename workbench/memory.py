@@ -310,19 +310,6 @@ def copied_per_token(shape: Shape, wide: float) -> float:
     return 2 * wide * (shape.keys + (shape.queries if shape.queries > shape.keys else 0))
 
 
-def largest_batch(shape: Shape, dtype: str, settings: Settings, room: float) -> int:
-    """The most answers a step (a power of two) that fit into `room` bytes; 0 if not even one does."""
-    from dataclasses import replace
-
-    best = 0
-    for batch in (2**n for n in range(9)):
-        rollouts = replace(settings.rollout, rollouts=1)
-        tried = replace(settings, optim=replace(settings.optim, batch=batch), rollout=rollouts)
-        if estimate(shape, dtype, tried, work=Execution(prefix_bytes=0)).teaching <= room:
-            best = batch
-    return best
-
-
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The memory that a model would be put in: the GPU's where there is one, the computer's otherwise."""

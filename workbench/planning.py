@@ -35,6 +35,10 @@ ROUND = 100_000_000
 """Bytes that kept prompts are given a whole number of, so that one run's plan is the next one's."""
 
 
+LEAST = Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
+"""The way that takes least memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """A way that fits: how the steps are carried out, and what that takes."""
@@ -93,8 +97,7 @@ def refusal(
     shape: Shape, dtype: str, settings: Settings, room: float, *, question: int = 64, shown: int = 256
 ) -> InputError:
     """Why nothing fits, with the arithmetic of the least that would be needed."""
-    least = Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
-    need = estimate(shape, dtype, settings, question=question, shown=shown, work=least)
+    need = estimate(shape, dtype, settings, question=question, shown=shown, work=LEAST)
     lines = "; ".join(f"{part.name.lower()} {gigabytes(part.size)}" for part in need.parts)
     # Experts stay in 16 bits there.
     smaller = dtype != "4-bit" and shape.in_experts < shape.linear / 2

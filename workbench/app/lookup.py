@@ -7,15 +7,15 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from workbench import hub
 from workbench.errors import InputError
 from workbench.execution import Execution
-from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, largest_batch, read_shape
-from workbench.planning import KNOWN
+from workbench.memory import BYTES, Estimate, Machine, Shape, count, estimate, gigabytes, read_shape
+from workbench.planning import KNOWN, LEAST, fit
 from workbench.pocket import WEIGHTS
 from workbench.settings import Settings
 
@@ -128,25 +128,22 @@ class Verdict:
 def verdict(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Verdict:
     """Hold what a model needs against what the machine has."""
     dtype = machine.auto if precision == "auto" else precision
-    need = needs(shape, dtype, settings, machine)
+    work, need = needs(shape, dtype, settings, machine)
     has = f"{machine.name} has {gigabytes(machine.free)} free of {gigabytes(machine.total)}"
-    batch = settings.optim.batch
-    teaching = f"Teaching with {batch} answers a step needs about {gigabytes(need.teaching)}"
     slow = "" if machine.gpu or shape.parameters < 5e8 else " Without a GPU a model of this size is slow."
-    if need.teaching <= machine.free:
-        return Verdict("yes", f"{teaching}; {has}.{slow}")
-    less = largest_batch(shape, dtype, settings, machine.free)
-    if less:
+    if work is not None:
+        few = f", {work.micro_batch} of them at a time" if work.micro_batch else ""
+        again = ", activations computed again" if work.checkpointing else ""
         return Verdict(
-            "answers only",
-            f"It can be loaded and asked, but not taught as things are set. {teaching}; {has}. With {less} "
-            f"{'answer' if less == 1 else 'answers'} a step it fits: change Batch on the Teach page.{slow}",
+            "yes",
+            f"Teaching needs about {gigabytes(need.teaching)} with {settings.optim.batch} answers a step{few}{again}; "
+            f"{has}.{slow}",
         )
     if need.asking <= machine.free:
         return Verdict(
             "answers only",
-            "It can be loaded and asked, but not taught: even with one answer a step it takes more. "
-            f"{teaching}; {has}. {_smaller(dtype)}{slow}",
+            "It can be loaded and asked, but not taught: even with one answer at a time teaching needs about "
+            f"{gigabytes(need.teaching)}; {has}. {_smaller(dtype)}{slow}",
         )
     if need.asking <= 0.95 * machine.total:
         return Verdict(
@@ -168,10 +165,15 @@ def _smaller(dtype: str) -> str:
     return "A smaller model takes less; the pocket always fits."
 
 
-def needs(shape: Shape, precision: str, settings: Settings, machine: Machine) -> Estimate:
-    """The estimate in the precision that will be used here, without what is kept only where there is room."""
+def needs(shape: Shape, precision: str, settings: Settings, machine: Machine) -> tuple[Execution | None, Estimate]:
+    """How teaching would be carried out here, and what that needs but for what is kept only where there is room.
+
+    Where it does not fit: None, and what it needs at least.
+    """
     dtype = machine.auto if precision == "auto" else precision
-    return estimate(shape, dtype, settings, work=Execution(prefix_bytes=0))
+    found = fit(shape, dtype, settings, machine.free)
+    work = None if found is None else replace(found.work, prefix_bytes=0)
+    return work, estimate(shape, dtype, settings, work=work or LEAST)
 
 
 def about(found: Found) -> str:

@@ -294,7 +294,7 @@ def settings_of(desk: Desk, name: str) -> Settings:
 def needs_html(found: Found, shape: Shape, precision: str, settings: Settings, here: Machine) -> str:
     """The verdict, and the sum behind it."""
     judged = verdict(shape, precision, settings, here)
-    need = needs(shape, precision, settings, here)
+    _, need = needs(shape, precision, settings, here)
     rows = "".join(
         f"<tr><td>{escape(p.name)}</td><td>{escape(gigabytes(p.size))}</td><td>{escape(p.why)}</td></tr>"
         for p in need.parts

@@ -11,7 +11,7 @@ from workbench.errors import InputError
 from workbench.execution import QUESTIONS, Execution
 from workbench.memory import BYTES, Shape, computer, read_shape
 from workbench.models import LoadedModel
-from workbench.planning import fit, refusal, together
+from workbench.planning import LEAST, fit, refusal, together
 from workbench.settings import Settings
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -32,7 +32,7 @@ def planned(loaded: LoadedModel, settings: Settings) -> Execution:
         return found.work
     if card:
         raise refusal(shape, dtype, settings, room)
-    return Execution(micro_batch=1, at_once=1, checkpointing=True, prefix_bytes=0)
+    return LEAST
 
 
 def as_asked(work: Execution, loaded: LoadedModel, settings: Settings) -> Execution:
