@@ -84,3 +84,17 @@ def test_what_a_failed_command_had_in_memory_is_let_go(
     monkeypatch.setattr(services, "free_memory", lambda: still.extend(ref() is not None for ref in held))
     assert perform(service, "teach")["reply"] == "failed"
     assert still == [False], "before memory is given back, nothing may hold on to it"
+
+
+def test_an_idle_worker_holds_nothing_of_what_it_did(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Taken]] = []
+
+    def lesson(do: str, command: dict[str, Any]) -> dict[str, Any]:
+        activations = Taken()
+        activations.self = activations  # type: ignore[attr-defined]  # only a collection finds it
+        held.append(weakref.ref(activations))
+        return {}
+
+    monkeypatch.setattr(service, "_long_command", lesson)
+    assert perform(service, "teach")["reply"] == "done"
+    assert held[0]() is None

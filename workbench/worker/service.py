@@ -200,8 +200,8 @@ class Service:
             failure = stopped()
         except Exception as error:
             failure = in_words(error)
-        if failure is not None:
-            free_memory()
+        # Also of what went well: a card is shown, to the pages and to other programs, as it is now.
+        free_memory()
         with self._news:
             self._doing = None
             self._stop.clear()
