@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from tests import tiny
 from workbench import quantised
 from workbench.adapters import merge_adapter, save_adapter
+from workbench.decoding import LiveDecoder
 from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.models import LoadedModel, LoadingNote, load, parameters
 from workbench.roles import Roles, make_roles
+from workbench.sampling import Completions
 from workbench.settings import LoraSettings, OptimSettings, RolloutSettings, Settings
 from workbench.training import sdft
+from workbench.training.student import completion_predictions
 
 pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.filterwarnings("ignore::workbench.models.LoadingNote")
@@ -117,6 +121,39 @@ def test_a_step_teaches_and_views_share_the_weights(wide: Path, rows: list[Demon
     assert len(steps) == 2 and all(step.gradient_norm > 0 for step in steps)
     assert torch.equal(loaded.model(input_ids=IDS).logits, before)
     assert float((roles.student(input_ids=IDS).logits - before).abs().max()) > 1e-3
+
+
+def held_after_forward(roles: Roles) -> int:
+    """Bytes that a checkpointed pass over two answers keeps for its gradients."""
+    ids = torch.randint(3, 100, (2, 32), generator=torch.Generator().manual_seed(1))
+    answers = Completions(ids, torch.ones_like(ids), ids, torch.ones_like(ids))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        found = completion_predictions(roles, answers, checkpointing=True)
+    events: Any = seen.profiler.kineto_results.events()
+    found.values.square().mean().backward()
+    return sum(event.nbytes() for event in events if event.name() == "[memory]")
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["plain", "with an earlier adapter beside it"])
+def test_checkpointing_keeps_no_more_in_8_bit_than_in_4_bit(
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    def taught(precision: str) -> Roles:
+        loaded = load(str(wide), precision=precision)
+        if beside:
+            first = make_roles(loaded, LoraSettings())
+            gradients(first)
+            save_adapter(first, tmp_path / precision)
+            loaded = merge_adapter(loaded, tmp_path / precision)
+        roles = make_roles(loaded, LoraSettings())
+        roles.student_decoder = LiveDecoder(roles.student)
+        return roles
+
+    assert held_after_forward(taught("8-bit")) < 1.5 * held_after_forward(taught("4-bit"))
+    lean = gradients(taught("8-bit"))
+    monkeypatch.setattr(quantised, "_let_go", lambda *_: None)
+    whole = gradients(taught("8-bit"))
+    assert whole.keys() == lean.keys() and all(torch.equal(lean[name], whole[name]) for name in whole)
 
 
 def test_an_earlier_adapter_lies_beside_quantised_weights(wide: Path, tmp_path: Path) -> None:

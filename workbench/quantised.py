@@ -168,6 +168,8 @@ def guard(model: nn.Module, compute: torch.dtype | None = None) -> None:
     gradients below that layer come out at a fraction of their length, without an error. Our models are always in
     evaluation mode. Each layer is told that the processor lacks the instruction, and is unpacked if it was packed.
 
+    An 8-bit layer keeps its input for the gradient of its weights, which are frozen; it is let go.
+
     Args:
         compute: the type to compute in; None leaves it.
     """
@@ -175,6 +177,8 @@ def guard(model: nn.Module, compute: torch.dtype | None = None) -> None:
         if _kind(layer) == "Linear8bitLt":
             if layer.weight.CB is not None:
                 layer.init_8bit_state()  # it is moved from the weight here, so that views can share it
+            if _let_go not in layer._forward_hooks.values():
+                layer.register_forward_hook(_let_go)
             continue
         layer.support_avx512bf16_for_cpu = False
         state = layer.weight.quant_state
@@ -185,6 +189,13 @@ def guard(model: nn.Module, compute: torch.dtype | None = None) -> None:
             layer.quant_state = layer.weight.quant_state
         if compute is not None:
             layer.compute_dtype, layer.compute_type_is_set = compute, True
+
+
+def _let_go(layer: Any, given: Any, result: Tensor) -> None:
+    """Drop what bitsandbytes' product holds past autograd's own storage, where checkpointing would not find it."""
+    if type(result.grad_fn).__name__ == "MatMul8bitLtBackward":
+        grad_fn: Any = result.grad_fn
+        grad_fn.tensors = (None, None, None)
 
 
 def shared_parts(model: nn.Module) -> dict[int, Any]:
@@ -233,6 +244,7 @@ class _Beside:
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = super().forward(x)  # type: ignore[misc]
+        _let_go(self, x, result)  # the hook sees the sum below alone
         low = F.linear(x.to(self.before_a.dtype), self.before_a)
         return result + (self.before_scale * F.linear(low, self.before_b)).to(result.dtype)
 
