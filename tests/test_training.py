@@ -86,6 +86,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rollouts": {"rollout": RolloutSettings(rollouts=3, max_new_tokens=8)},
     "temperature": {"rollout": RolloutSettings(temperature=0.5, max_new_tokens=8)},
     "top-p": {"rollout": RolloutSettings(top_p=0.5, max_new_tokens=8)},
+    "top-k": {"rollout": RolloutSettings(top_k=2, max_new_tokens=8)},
 }
 
 
