@@ -16,6 +16,7 @@ import pytest
 from tests.command import QUICK, call
 from workbench import memory
 from workbench.commands.plan import config_of
+from workbench.demonstrations import Demonstration
 from workbench.errors import InputError
 from workbench.events import Step
 from workbench.execution import QUESTIONS, Execution
@@ -24,7 +25,8 @@ from workbench.models import LoadedModel
 from workbench.planning import KNOWN, SPARE, fit, refusal, together
 from workbench.runs import Run, fitting
 from workbench.runs import session as session_module
-from workbench.settings import OptimSettings, Settings, TeacherSettings
+from workbench.runs.session import Request, begin
+from workbench.settings import OptimSettings, RolloutSettings, Settings, TeacherSettings
 from workbench.training import recovery
 
 NAME = "Qwen/Qwen3-4B-Instruct-2507"
@@ -147,6 +149,24 @@ def test_a_run_is_planned_for_the_memory_there_is(tiny_model: LoadedModel, monke
         fitting.planned(tiny_model, settings)
     has(1e6, False)
     assert fitting.planned(tiny_model, settings) == Execution(1, 1, True, prefix_bytes=0)
+
+
+def test_a_teacher_that_is_loaded_beside_the_model_takes_room(
+    tiny_model: LoadedModel, rows: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(rollout=RolloutSettings(max_new_tokens=64), teacher=TeacherSettings(teacher="original"))
+    shape = read_shape(tiny_model.model.config.to_dict())
+    weights = sum(p.numel() * p.element_size() for p in tiny_model.model.parameters())
+    needs = estimate(shape, "fp32", settings, work=Execution(prefix_bytes=0)).teaching
+    monkeypatch.setattr(fitting, "free_on", lambda device: needs / (1 - SPARE) - weights / 2)
+
+    def micro(name: str, before: Path | None) -> int:
+        made = begin(Request(name, "sdft", settings, rows, [], before=before), tiny_model, tmp_path)
+        return int(made.config["execution"]["micro_batch"])
+
+    assert micro("first", None) == 0, "the model teaches itself"
+    (tmp_path / "adapter").mkdir()
+    assert micro("second", tmp_path / "adapter") == settings.optim.batch // 2
 
 
 def test_a_card_that_pytorch_cannot_use_has_no_say_in_how_a_run_is_planned(

@@ -82,7 +82,8 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
         prompts.tokenise_all(rows, loaded.longest, room)
     evaluation.get_scorer(request.scorer)
     chosen = request.execution
-    work = planned(loaded, settings) if chosen is None else as_asked(chosen, loaded, settings)
+    origin = request.before is not None and settings.teacher.teacher == "original"
+    work = planned(loaded, settings, origin) if chosen is None else as_asked(chosen, loaded, settings, origin)
     config: dict[str, Any] = {
         "method": request.method,
         "model": loaded.name,
