@@ -1,7 +1,8 @@
 """Draw docs/paper.md's table and plots from the raw results: python benchmarks/paper_plots.py
 
-Nothing in the table or the plots comes from anywhere but benchmarks/results/paper.jsonl. The plots can be read in black
-and white: SDFT is a filled circle, what it is held against an open square, a bar spans the lowest and highest run.
+Nothing in the table or the plots comes from anywhere but benchmarks/results/paper.jsonl and frontier.jsonl. The plots
+can be read in black and white: SDFT is a filled circle, what it is held against an open square, a bar spans the lowest
+and highest run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from frontier import KEPT, by_set, frontier
 from paper import RESULTS, read_results
 from paper_claims import CLAIMS, Comparison, Results, judge, table
 
 DOCS = Path(__file__).parent.parent / "docs"
+FRONTIER = RESULTS.with_name("frontier.jsonl")
 BEGINS, ENDS = "<!-- table: benchmarks/paper_plots.py -->", "<!-- end of table -->"
 DRAWN = ("learns", "keeps", "knowledge", "in a row", "sizes", "on-policy", "teachers", "skip")
 """Claims about shares of answers; the others are of other units or have no runs."""
+
+MARKS = {"sdft": ("o", "full", "-", "SDFT"), "sft": ("s", "none", "--", "SFT")}
+"""Mark, filling, line and name of each method of the frontier."""
 
 STYLE = {
     "svg.hashsalt": "paper",
@@ -123,6 +129,33 @@ def draw_row(results: Results, path: Path) -> bool:
     return True
 
 
+def draw_frontier(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """A panel for each set: every point of the sweep, and the most skill that each share kept allows."""
+    import matplotlib.pyplot as plt
+
+    found = by_set((line["task"].split(), line["found"]) for line in lines)
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.2), sharey=True, squeeze=False)
+        for panel, (name, methods) in zip(panels[0], found.items(), strict=True):
+            for method, seeds in methods.items():
+                mark, fill, dash, title = MARKS[method]
+                points = [point for of_seed in seeds.values() for point in of_seed]
+                x, y = ([point[axis] for point in points] for axis in ("retention", "skill"))
+                panel.plot(x, y, mark, color="0.45", fillstyle=fill, markersize=3, linestyle="none", alpha=0.7)
+                most = frontier(list(seeds.values()))
+                middle = [most[f"{kept:g}"][0] for kept in KEPT]
+                panel.plot(KEPT, middle, dash, color="black", linewidth=1.4, label=title, marker=mark, fillstyle=fill)
+            panel.set_title(name, loc="left", fontsize=9, fontweight="bold")
+            panel.set_xlabel("share of old answers kept")
+            panel.grid(color="0.9", linewidth=0.6)
+        panels[0, 0].set_ylabel("share of held-out questions right")
+        panels[0, 0].set_ylim(-0.03, 1.03)
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), frameon=False, loc="upper center", ncols=2)
+        figure.tight_layout(rect=(0, 0, 1, 0.92))
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
 def main() -> None:
     """Write the plots, and the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,6 +166,7 @@ def main() -> None:
     results = Results(lines)
     draw_claims(results, options.docs / "paper-claims.svg")
     draw_row(results, options.docs / "paper-row.svg")
+    draw_frontier(read_results(FRONTIER), options.docs / "paper-frontier.svg")
     page = options.docs / "paper.md"
     page.write_text(with_table(page.read_text(encoding="utf-8"), table(judge(lines))), encoding="utf-8")
 

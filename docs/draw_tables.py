@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import frontier as frontier_benchmark  # noqa: E402
 import keep_rows as keep_rows_benchmark  # noqa: E402
 import placement as placement_benchmark  # noqa: E402
 
@@ -137,12 +138,26 @@ def knowledge() -> Iterator[str]:
         yield row(KNOWING[method], *figures, str(len(runs)))
 
 
+def frontier() -> Iterator[str]:
+    """The most that is learned under any setting among those that keep so much: medians, lowest and highest."""
+    found = frontier_benchmark.by_set((line["task"].split(), line["found"]) for line in finished("frontier"))
+    shares = [f"{kept:g}" for kept in frontier_benchmark.KEPT]
+    yield row("set", "by", *(f"{kept} kept" if float(kept) else "any" for kept in shares), "seeds")
+    yield f"|{'---|' * (3 + len(shares))}"
+    for name, methods in found.items():
+        for method, seeds in methods.items():
+            most = frontier_benchmark.frontier(list(seeds.values()))
+            cells = (f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in (most[s] for s in shares))
+            yield row(name, KNOWING[method], *cells, str(len(seeds)))
+
+
 TABLES: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "lesson": ("README.md", lesson),
     "sequence": ("README.md", sequence),
     "keep rows": ("docs/method.md", keep_rows),
     "placement": ("docs/pocket.md", placement),
     "knowledge": ("docs/paper.md", knowledge),
+    "frontier": ("docs/paper.md", frontier),
 }
 
 
