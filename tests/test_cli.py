@@ -269,7 +269,7 @@ def bad_calls(folder: Path, data: Path, model: Path) -> dict[str, tuple[list[obj
         "broken weights": (["teach", data, "--model", broken, "--runs", folder / "runs"], "could not be loaded"),
         "no tokenizer": (["teach", data, "--model", wordless, "--runs", folder / "runs"], "has no tokenizer."),
         "no place": (["teach", data, "--keep", kept, "--batch", "1", *on], "no place for keep rows"),
-        "layers": (["teach", data, "--targets", "brain", *on], "LoRA could not be put on this model"),
+        "layers": (["teach", data, "--targets", "brain", *on], "No layer of this model is called"),
         "no room": (["teach", data, *on, "--max-new-tokens", "999"], "999 tokens leaves no room for a question"),
         "probes": (["teach", data, "--probes", alike, *on], "has no column for the answer"),
         "template": (["teach", data, "--template", "{prompt}", *on], "holds {demonstration} 0 times"),

@@ -36,7 +36,7 @@ def test_rows_come_back_by_side(tiny_folder: Path, rows: list[Demonstration], tm
     assert run.rows("teaching") == rows[:8] and run.rows("held-out") == rows[8:] and run.rows("keep") == []
     assert Settings.from_dict(run.config["settings"]) == SETTINGS
     assert [r.name for r in list_runs(tmp_path)] == ["run"] and open_run(str(run.path), Path("x")).name == "run"
-    assert free_name(tmp_path, "run") == "run-2" and free_name(tmp_path, "a b/../c") == "a-b-..-c"
+    assert free_name(tmp_path, "run") == "run-2" and free_name(tmp_path, "a b/../c") == "a-b-.-c"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a..b", "x" * 101, "a\nb"])

@@ -35,7 +35,7 @@ def check_template(template: str) -> str:
         if count != 1:
             raise InputError(
                 f"The teacher's template holds {placeholder} {count} times; it must hold it once.",
-                "Write, for example: {prompt}\\n\\nExample response: {demonstration}",
+                "Write, for example: {prompt} This is an example: {demonstration}",
             )
     return template
 

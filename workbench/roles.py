@@ -176,7 +176,7 @@ def _refuse_tied(model: Any, student: PeftModel) -> None:
 
 
 def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
-    targets: Any = lora.targets if lora.targets == "all-linear" else lora.targets.split(",")
+    targets: Any = lora.targets if lora.targets == "all-linear" else _named_layers(lora, loaded)
     # PEFT warns of an exclusion that excludes nothing, and so would everybody who loads the adapter.
     senses = any(re.fullmatch(_SENSES, name) for name, _ in loaded.model.named_modules())
     return LoraConfig(
@@ -189,6 +189,16 @@ def _peft_config(lora: LoraSettings, loaded: LoadedModel) -> LoraConfig:
         base_model_name_or_path=loaded.name,
         revision=loaded.revision,
     )
+
+
+def _named_layers(lora: LoraSettings, loaded: LoadedModel) -> list[str]:
+    """The layers that `--targets` names. PEFT passes over a name that fits none, as long as another one fits."""
+    layers = [name for name, layer in loaded.model.named_modules() if isinstance(layer, nn.Linear | nn.Embedding)]
+    for target in lora.layers:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            there = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+            raise InputError(f"No layer of this model is called {target!r}.", f"Its layers are {there}.")
+    return list(lora.layers)
 
 
 def _view(model: Any) -> Any:

@@ -73,7 +73,12 @@ class LoraSettings:
         _require_kinds(self)
         _require(1 <= self.rank <= 256, "rank", self.rank, "between 1 and 256")
         _require(self.alpha >= 1, "alpha", self.alpha, "1 or more")
-        _require(bool(self.targets.strip()), "targets", self.targets, "all-linear or layer names")
+        _require(bool(self.layers), "targets", self.targets, "all-linear or layer names")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names in `targets`."""
+        return tuple(name.strip() for name in self.targets.split(",") if name.strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ def follow_up(run: Run, found: dict[str, Any]) -> None:
         other = Run(Path(beside["run"]))
         screen.say(f"The run by {beside['method'].upper()} was stopped at step {beside['steps']}.")
         screen.say(f"Go on: workbench resume {_called(other)}")
-    row = next(iter(run.rows("held-out") or run.rows("teaching")))
+    row = next(iter(run.rows("held-out") or run.rows("teaching")), None)
     folder = "" if _is_default(run) else f" --runs {shlex.quote(str(run.path.parent))}"
     screen.say(f"The run is kept in {run.path}")
     skill = found["skill"]
@@ -236,7 +236,8 @@ def follow_up(run: Run, found: dict[str, Any]) -> None:
             f"longer (--steps {longer}), or give it more examples."
         )
     screen.say("Worth trying next:")
-    screen.say(f"  workbench compare {_called(run)} --prompt {shlex.quote(row.question)}")
+    if row is not None:  # an adapter that was brought in has none
+        screen.say(f"  workbench compare {_called(run)} --prompt {shlex.quote(row.question)}")
     screen.say(f"  workbench export {_called(run)} --to merged my-model")
     screen.say(f"  workbench runs{folder}")
 

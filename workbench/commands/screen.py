@@ -18,12 +18,12 @@ from rich.table import Table
 
 from workbench.events import Checked, Evaluated, Measure, Step
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str = "") -> None:
     """A line of text, shown as it is (no markup: it may hold what a file or a model said)."""
-    console.print(escape(text))
+    console.print(text, markup=False)
 
 
 def heading(text: str) -> None:

@@ -17,6 +17,7 @@ from workbench.commands.options import (
     settings_from,
 )
 from workbench.demonstrations import Demonstration, Reading, read_questions, split
+from workbench.demonstrations.splitting import contradiction
 from workbench.errors import InputError
 from workbench.evaluation import bundled_probes, refuse_unscorable
 from workbench.execution import Execution
@@ -44,7 +45,7 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
     screen.console.quiet = not crew().first
     loaded = _load(options, earlier)
     refuse_unreadable(reading.rows, loaded, settings)
-    _introduce(request, loaded, reading)
+    _introduce(request, loaded)
     made = _begin(request, loaded, folder)
     with resumable(made):
         result = conduct(made, loaded)
@@ -110,6 +111,8 @@ def _request(
     if options.beside_sft or options.method == "sft":
         refuse_lacking(parts.teaching)
     refuse_unteachable(parts.teaching, keep, settings)
+    kept = [Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep]
+    pulled = contradiction([*parts.teaching, *parts.held_out, *kept])
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(
         name=options.name or free_name(folder, stem),
@@ -117,8 +120,7 @@ def _request(
         settings=settings,
         teaching=parts.teaching,
         held_out=parts.held_out,
-        # The question alone, whatever else the row holds.
-        keep=[Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep],
+        keep=kept,
         probes=probes.rows,
         scorer=options.scorer,
         evaluate_every=options.evaluate_every,
@@ -126,7 +128,7 @@ def _request(
         source=str(options.demonstrations),
         on=None if earlier is None else earlier.name,
         before=None if earlier is None else earlier.adapter,
-        notes=tuple(reading.notes),
+        notes=tuple(filter(None, [*(note for note in reading.notes if note != contradiction(reading.rows)), pulled])),
         execution=_execution(options),
     )
 
@@ -138,7 +140,7 @@ def _execution(options: argparse.Namespace) -> Execution | None:
     return Execution(options.micro_batch or 0, options.at_once or 0, bool(options.checkpointing))
 
 
-def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
+def _introduce(request: Request, loaded: LoadedModel) -> None:
     optim = request.settings.optim
     method = "self-distillation (SDFT)" if request.method == "sdft" else "supervised fine-tuning (SFT)"
     screen.heading("What is about to happen")
@@ -161,7 +163,7 @@ def _introduce(request: Request, loaded: LoadedModel, reading: Reading) -> None:
         screen.say(
             f"  It goes on from what run {request.on} has taught.{_usual_on(request.settings, loaded.is_pocket)}"
         )
-    for note in reading.notes:
+    for note in request.notes:
         screen.say(f"  {note}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 LONGEST_CELL = 100_000
@@ -43,8 +44,8 @@ def is_number(value: Any) -> bool:
 
 
 def written(number: int | float) -> str:
-    """A number as a spreadsheet shows it: 4, 6.5; a float to the 15 digits that a sheet keeps."""
-    return str(number) if isinstance(number, int) else format(number, ".15g")
+    """A number as people write it: 4, 6.5, 0.00001; a float to the 15 digits that a sheet keeps."""
+    return str(number) if isinstance(number, int) else format(Decimal(format(number, ".15g")), "f")
 
 
 def flag(value: Any, column: str) -> bool:

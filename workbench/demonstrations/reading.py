@@ -66,7 +66,7 @@ def _interpret(table: Table, columns: Columns, need: tuple[str, ...]) -> Reading
     problems = {line.number: line.problem for line in table.unread}
     for number, cells in zip(table.numbers, table.rows, strict=True):
         try:
-            rows.append(_row(cells, chosen, need))
+            rows.append(_row(cells, chosen, need, columns.demonstration is not None))
         except ValueError as error:
             problems[number] = f": {error}"
     if len(problems) == len(table.unread) == 1:
@@ -112,12 +112,17 @@ def _about_answers(table: Table, chosen: dict[str, str], rows: list[Demonstratio
     return notes
 
 
-def _row(cells: dict[str, Any], chosen: dict[str, str], need: tuple[str, ...]) -> Demonstration:
-    """One row, or ValueError with what is wrong with which column."""
+def _row(cells: dict[str, Any], chosen: dict[str, str], need: tuple[str, ...], named: bool = False) -> Demonstration:
+    """One row, or ValueError with what is wrong with which column.
+
+    Args:
+        named: whether somebody named the column of the demonstrations, which then stands over a conversation's last
+            turn.
+    """
     keep = flag(cells.get(chosen.get("keep", ""), False), chosen.get("keep", "keep"))
     prompt, last_turn = _prompt(cells, chosen)
     demonstration = last_turn
-    if "demonstration" in chosen and not keep and last_turn is None:
+    if "demonstration" in chosen and not keep and (named or last_turn is None):
         needed = "demonstration" in need and ("context" not in chosen or is_blank(cells.get(chosen["context"])))
         # A column of answers may be taken for the demonstrations too; then its numbers are texts here as well.
         numbers = chosen["demonstration"] == chosen.get("answer")

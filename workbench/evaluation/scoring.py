@@ -23,7 +23,11 @@ _WHOLE = re.compile(r"\.0+$")
 _CLOSES = frozenset("%\u00b0\"'\u2032\u2033)]")
 """Behind a digit these belong to its number, or close what it is in."""
 _BELOW_ZERO = re.compile(r"-\.?\d")
-_NUMBER = re.compile(r"(?<![\d.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_CURRENCY = "$\u20ac\u00a3\u00a5"
+_NUMBER = re.compile(
+    rf"(?<![\d.])[-+]?[{_CURRENCY}]?(?:(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+(?![\w.]))?"
+)
+_NO_DIGITS = dict.fromkeys(map(ord, _CURRENCY + ","))
 _NOTE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _RAISED = dict.fromkeys(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 """Raised digits belong to a unit (km²), and would be read as digits of a number of their own."""
@@ -143,7 +147,7 @@ def _numbers(text: str) -> list[float]:
     plain = _plain(text.translate(_RAISED))
     found = []
     for match in _NUMBER.finditer(plain):
-        value = float(match.group().replace(",", ""))
+        value = float(match.group().translate(_NO_DIGITS))
         found.append(value if _is_sign(plain, match.start()) else abs(value))
     return found
 

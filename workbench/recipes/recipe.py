@@ -110,8 +110,9 @@ class Recipe:
             given: values by group and name.
         """
         batch = int(given.get("optim", {}).get("batch", 32))
+        prompts = max(1, batch // max(1, int(given.get("rollout", {}).get("rollouts", 1))))
         own: dict[str, dict[str, Any]] = {
-            "optim": {"batch": batch, "steps": max(1, math.ceil(self.epochs[method] * teaching / max(1, batch)))},
+            "optim": {"batch": batch, "steps": max(1, math.ceil(self.epochs[method] * teaching / prompts))},
             "rollout": {"max_new_tokens": self.max_new_tokens},
         }
         groups = {group: {**own.get(group, {}), **given.get(group, {})} for group in {*own, *given}}

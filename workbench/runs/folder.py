@@ -288,7 +288,7 @@ def _started(run: Run) -> str:
 
 def free_name(runs: Path, stem: str) -> str:
     """`stem`, or `stem-2`, `stem-3`, ... : the first that is not taken."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
+    stem = re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", stem)).lstrip("-._").rstrip("-.") or "run"
     name, number = stem[:90], 1
     while (runs / name).exists():
         number += 1

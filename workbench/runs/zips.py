@@ -26,7 +26,9 @@ _RUN_FILES = re.compile(
     r"|checkpoints/step-\d{6,9}/(?:state\.safetensors|state\.json|manifest\.json)"
 )
 _ADAPTER_FILES = re.compile(_ADAPTER)
-_PASSED_OVER = re.compile(r"(?:.*/)?(?:lock|README\.md|LICENSE|\.DS_Store|\.gitattributes)|(?:.*/)?__MACOSX/.*")
+_PASSED_OVER = re.compile(
+    r"(?:.*/)?(?:lock|recipe\.json|README\.md|LICENSE|\.DS_Store|\.gitattributes)|(?:.*/)?__MACOSX/.*"
+)
 # What PEFT, transformers and TRL write beside an adapter; it is never unpacked.
 _BESIDE_ADAPTER = re.compile(
     r"tokenizer(?:_config)?\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt)|merges\.txt"

@@ -94,7 +94,9 @@ def make_plan(
     loaded = roles.loaded
     prompts = make_prompts(loaded.tokenizer, settings)
     room = settings.rollout.max_new_tokens
-    keep = keep if settings.keep.keep_share > 0 else ()
+    # The question alone, whatever else a row holds: with a demonstration it would be taught.
+    bare = [Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep]
+    keep = bare if settings.keep.keep_share > 0 else ()
     return Plan(
         prompts.tokenise_all(teaching, loaded.longest, room),
         prompts.tokenise_all(keep, loaded.longest, room),
