@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,78 @@ def test_a_row_that_is_not_there_is_said(draft: Draft) -> None:
     for act in (lambda: draft.edit(10, ROWS[0]), lambda: draft.delete(-1)):
         with pytest.raises(InputError, match="no row"):
             act()
+
+
+def test_nothing_changes_the_rows_while_they_are_revised(draft: Draft) -> None:
+    begun, added = threading.Event(), threading.Event()
+
+    def add() -> None:
+        begun.wait(30)
+        draft.add({"prompt": "New?", "demonstration": "Yes."})
+        added.set()
+
+    def revise(rows: tuple[drafts.Row, ...]) -> tuple[drafts.Row, ...]:
+        begun.set()
+        assert not added.wait(0.2), "what was added now would be lost"
+        return rows[1:]
+
+    other = threading.Thread(target=add)
+    other.start()
+    draft.revise(revise)
+    other.join(30)
+    assert [row["prompt"] for row in draft.rows] == [f"Question {i}?" for i in range(1, 10)] + ["New?"]
+
+
+def test_a_change_is_on_the_disk_before_it_takes_the_place_of_the_old_text(
+    draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def watch_sync(handle: int) -> None:
+        done.append(("synced", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+        sync(handle)
+
+    def watch_replace(part: Path, path: Path) -> None:
+        done.append(("in place", Path(part).name))
+        replace(part, path)
+
+    monkeypatch.setattr(drafts.os, "fsync", watch_sync)
+    monkeypatch.setattr(drafts.os, "replace", watch_replace)
+    draft.delete(0)
+    draft.type("examples.pasted", "half a wor")
+    for name in (".rows.jsonl.part", ".draft.json.part", ".typed.json.part"):
+        assert done.index(("synced", name)) < done.index(("in place", name))
+
+
+def test_what_could_not_be_written_is_not_there_to_be_taken_back(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    draft.delete(0)
+    changes, after = draft.changes, draft.rows
+    monkeypatch.setattr(drafts.os, "replace", full)
+    with pytest.raises(RunError, match="full"):
+        draft.delete(0)
+    assert (draft.changes, draft.rows) == (changes, after)
+    with pytest.raises(RunError, match="full"):
+        draft.undo()
+    assert (draft.changes, draft.rows) == (changes, after), "nor is it taken back, then"
+    monkeypatch.undo()
+    assert draft.undo() and [row["prompt"] for row in draft.rows] == [row["prompt"] for row in ROWS]
+
+
+def test_an_edited_row_makes_a_table_old_though_none_came_or_went(draft: Draft) -> None:
+    editions = [draft.edition]
+    draft.edit(3, {**ROWS[3], "answer": "three"})
+    editions.append(draft.edition)
+    draft.set_rows([*ROWS[1:], ROWS[0]])
+    editions.append(draft.edition)
+    assert len(set(editions)) == 3
+    draft.set_rows(ROWS)
+    assert draft.edition == editions[0]
+
+
+def test_a_question_to_keep_holds_its_name_and_tags_and_nothing_else(draft: Draft) -> None:
+    draft.add_keep({"prompt": "Stay?", "id": "k1", "tags": ["capital"], "demonstration": "No.", "answer": "no"})
+    assert draft.keep == ({"prompt": "Stay?", "keep": True, "id": "k1", "tags": ["capital"]},)
