@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workbench.errors import InputError
-from workbench.evaluation import SCORERS, get_scorer, share, verdict
+from workbench.evaluation import SCORERS, get_scorer, measure, share, verdict
 from workbench.evaluation.scoring import contains, json_value, number
 from workbench.events import Measure
 
@@ -236,3 +236,23 @@ def test_a_stray_quotation_mark_hides_no_value() -> None:
     for said in ('The answer is "{"a": 1}"', '"It is {"a": 1}"', 'A 5" pipe: {"a": 1}'):
         assert json_value(said, '{"a": 1}')
     assert number("10%\u221220%", "20") and number("10%-20%", "20%")
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [("Die STRASSE ist lang.", "straße"), ("คำตอบคือแมวครับ", "แมว"), ("ຄຳຕອບແມ່ນແມວ", "ແມວ")],
+)
+def test_case_and_letters_that_no_space_sets_apart_are_those_of_each_script(said: str, wanted: str) -> None:
+    assert contains(said, wanted)
+
+
+def test_a_share_never_lies_outside_of_nothing_and_all() -> None:
+    for hits in range(21):
+        found = measure([True] * hits + [False] * (20 - hits))
+        assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+
+
+def test_a_teacher_that_was_asked_nothing_is_not_judged() -> None:
+    nothing = Measure(0.0, 0, 0.0, 1.0)
+    word, advice = verdict(nothing, nothing)
+    assert word == "weak" and "nothing can be scored" in advice
