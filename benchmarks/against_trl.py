@@ -167,12 +167,19 @@ def measure_trl(
             phases.update(sample=0.0, forward=0.0)
             self.last = time.perf_counter()
 
+    def wait() -> None:
+        """Until the card has done what it was told: a phase is charged for its own work alone."""
+        if gpu:
+            torch.cuda.synchronize()
+
     def timed(phase: str, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
+            wait()
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
+                wait()
                 phases[phase] += time.perf_counter() - start
 
         return call
@@ -251,7 +258,7 @@ def main() -> None:
         "work": {"batch": BATCH, "completion_tokens": LENGTH, "threads": options.threads},
         "steps": {name: len(times["step"]) for name, times in found.items()},
         "machine": platform.processor() or platform.machine(),
-        "versions": {**versions(), "trl": __import__("importlib.metadata").metadata.version("trl")},
+        "versions": versions("trl"),
     }
     if options.json:
         print(json.dumps(result))

@@ -27,7 +27,6 @@ docs/draw_gpu.py makes the page docs/gpu.md's table and plot from the JSON.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
 import platform
@@ -167,7 +166,7 @@ def report(options: argparse.Namespace, gpu: bool, bench: Bounded) -> dict[str, 
         "predictions": predictions(),
         "failed": bench.failed,
         "work": work_of(options, gpu),
-        "versions": {**versions(), "trl": importlib.metadata.version("trl")},
+        "versions": versions("trl"),
         "raw": bench.found,
     }
 

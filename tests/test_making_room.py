@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from workbench.allocations import free_memory
 from workbench.errors import InputError, WorkbenchError
 from workbench.models import LoadedModel, load
+from workbench.runs.session import versions
 from workbench.worker import service as services
 from workbench.worker.asking import Asker
 from workbench.worker.protocol import from_line
@@ -98,3 +100,17 @@ def test_an_idle_worker_holds_nothing_of_what_it_did(service: Service, monkeypat
     monkeypatch.setattr(service, "_long_command", lesson)
     assert perform(service, "teach")["reply"] == "done"
     assert held[0]() is None
+
+
+def test_a_card_that_cannot_give_memory_back_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+    free_memory()
+
+
+def test_a_package_that_is_not_there_is_said_to_be_missing() -> None:
+    found = versions("no-such-package")
+    assert found["no-such-package"] == "not installed" and found["torch"].startswith("2.")

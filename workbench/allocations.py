@@ -6,6 +6,7 @@ an operation too, which a tracker of tensors would miss.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -72,4 +73,6 @@ def free_memory() -> None:
     """Give back what nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        # A capture of a CUDA graph that broke off leaves some releases of PyTorch unable to: then it keeps what it has.
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()

@@ -106,11 +106,11 @@ def begin(request: Request, loaded: LoadedModel, runs: Path) -> Run:
     return create(runs, request.name, config, sides, request.probes, request.before)
 
 
-def versions() -> dict[str, str]:
-    """The versions that a run's result depends on."""
+def versions(*more: str) -> dict[str, str]:
+    """The versions that a run's result depends on, and those of more packages."""
     names = ("sdft-workbench", "torch", "transformers", "peft", "bitsandbytes")
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in (*names, *more):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
