@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
+from tests import paper_files
 from tests.fake_run import config_of
 from tests.test_training import BASIC
 from workbench import cli
@@ -126,3 +128,17 @@ def test_the_script_for_trl_has_at_least_a_batch_of_rows(tmp_path: Path) -> None
 def test_pasted_text_still_takes_the_last_turn() -> None:
     turns = [{"role": "user", "content": "Hot?"}, {"role": "assistant", "content": "old"}]
     assert parse(json.dumps({"messages": turns})).rows[0].demonstration == "old"
+
+
+def test_a_test_that_cannot_be_asked_is_refused_before_anything_is_taught(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, runs = tmp_path / "files", tmp_path / "runs"
+    files.mkdir()
+    paper_files.knowledge(files)
+    asked = [{"question": "red " * 300, "answers": {"text": ["e"], "answer_start": [0]}}]
+    Dataset.from_list(asked).to_parquet(str(files / "plain_text" / "other.parquet"))
+    flags = ["--model", str(tiny_folder), "--data", str(files), "--runs", str(runs), "--max-new-tokens", "6"]
+    assert cli.main(["recipe", "knowledge", *flags, "--steps", "2", "--batch", "4", "--json"]) == 2
+    assert "1 of 1 rows are too long" in json.loads(capsys.readouterr().out)["error"]
+    assert not list(runs.glob("*/events.jsonl"))

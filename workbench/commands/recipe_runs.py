@@ -17,7 +17,15 @@ from workbench.models import LoadedModel
 from workbench.recipes import Fetched, Recipe
 from workbench.recipes.recipe import BASE_PRIOR
 from workbench.recipes.retention import CODE, headlines, measure_tasks
-from workbench.recipes.running import Scored, find_or_begin, read_scores, request, save_scores, score_run
+from workbench.recipes.running import (
+    Scored,
+    find_or_begin,
+    read_scores,
+    refuse_unaskable,
+    request,
+    save_scores,
+    score_run,
+)
 from workbench.runs import Run
 from workbench.runs.session import student_at
 from workbench.training.together import crew
@@ -42,6 +50,7 @@ def teach_and_score(
     made: dict[str, Run] = {}
     for method in methods:
         settings = recipe.settings(method, len(fetched.rows.teaching), given)
+        refuse_unaskable(fetched, loaded, settings)
         wanted = request(recipe, fetched, method, settings, loaded, f"{name}-{method}", probes)
         made[method] = find_or_begin(wanted, loaded, runs)
     result: dict[str, Any] = {

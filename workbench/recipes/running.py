@@ -120,6 +120,13 @@ def best_step(run: Run) -> int:
     return -max(skilled)[1] if skilled else max(there)
 
 
+def refuse_unaskable(fetched: Fetched, loaded: LoadedModel, settings: Settings) -> None:
+    """Refuse a test that could not be asked once everything is taught. Raises InputError: a row does not fit."""
+    prompts = make_prompts(loaded.tokenizer, settings)
+    for rows in (fetched.rows.test, fetched.rows.other):
+        prompts.tokenise_all(rows, loaded.longest, settings.rollout.max_new_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """One model's answers to the test rows, and its shares by score."""
