@@ -58,6 +58,13 @@ def test_leftovers_do_not_go_out(run: Run, tmp_path: Path) -> None:
     assert files(zips.import_run(packed, tmp_path / "runs", "again").path) == whole(run)
 
 
+def test_a_recipes_run_comes_back_without_the_scores_of_its_test(run: Run, tmp_path: Path) -> None:
+    before = whole(run)
+    (run.path / "recipe.json").write_text("{}")
+    packed = zips.pack(run.path, tmp_path / "run.zip")
+    assert files(zips.import_run(packed, tmp_path / "runs", "again").path) == before
+
+
 @pytest.mark.parametrize("root", ["", "run/", "./", ".run/"])
 def test_leftovers_do_not_come_in(run: Run, tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zips, "MOST_BYTES", sum(map(len, whole(run).values())))
