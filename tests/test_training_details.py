@@ -17,7 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.models import LoadedModel
 from workbench.prompts import PromptTokens
 from workbench.roles import make_roles
-from workbench.settings import DivergenceSettings, KeepSettings, Settings
+from workbench.settings import DivergenceSettings, KeepSettings, RolloutSettings, Settings
 from workbench.training import TrainingState, sdft, stopwatch
 from workbench.training.batches import Plan, refuse_unteachable
 from workbench.training.comparing import Seen, say
@@ -130,3 +130,13 @@ def test_agreement_with_the_demonstration_is_the_first_choice_being_its_token() 
     found: Any = say(Predictions(logits, None), targets, mask)
     first = (logits.argmax(-1) == targets) & mask.bool()
     assert torch.equal(found.agrees.bool(), first) and bool(first[0, 1]) and bool(first[1, 0])
+
+
+@pytest.mark.parametrize("rollouts", [1, 2])
+def test_answers_of_one_token_can_be_taught(rollouts: int, tiny_model: LoadedModel, rows: list[Demonstration]) -> None:
+    """The letter of a multiple choice, say; or what a student says that ends at once."""
+    settings = replace(
+        BASIC, optim=replace(BASIC.optim, steps=30, lr=1e-2), rollout=RolloutSettings(rollouts, max_new_tokens=1)
+    )
+    losses = [event.loss for event in sdft(make_roles(tiny_model, settings.lora), rows, settings)]
+    assert len(losses) == 30 and sum(losses[-5:]) < 0.6 * sum(losses[:5])

@@ -114,5 +114,5 @@ def training_hidden(
         gate, up = layer.gate_up.train(h, gate_up).chunk(2, -1)
         x = x + layer.down.train(F.silu(gate) * up, down)
     last = x[:split].view(prompts, width, -1)[:, -1][each]
-    scored = torch.cat([last[:, None], x[split:].view(read, count, -1).transpose(0, 1)], 1)
+    scored = torch.cat([last[:, None], x[split:].view(read, count, x.shape[-1]).transpose(0, 1)], 1)
     return rms_norm(scored, decoder.final_norm, decoder.epsilon)
