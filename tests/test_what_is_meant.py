@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 from datasets import Dataset
 
@@ -142,3 +144,12 @@ def test_a_test_that_cannot_be_asked_is_refused_before_anything_is_taught(
     assert cli.main(["recipe", "knowledge", *flags, "--steps", "2", "--batch", "4", "--json"]) == 2
     assert "1 of 1 rows are too long" in json.loads(capsys.readouterr().out)["error"]
     assert not list(runs.glob("*/events.jsonl"))
+
+
+def test_what_a_recipe_fetches_files_with_is_installed_with_it() -> None:
+    assert fsspec.get_filesystem_class("https").protocol == ("http", "https")
+    extras = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert all(
+        any(each.startswith("aiohttp") for each in extras["optional-dependencies"][name])
+        for name in ("recipes", "lm-eval")
+    )
