@@ -60,7 +60,7 @@ def test_a_person_reads_the_story_in_order(
         "Can the model do it when it is shown how",
         "Teaching by SDFT",
         "The same by supervised fine-tuning",
-        "after SFT",
+        "SFT ran with the settings of SDFT",
         "Three questions",
         "teacher",
         "The run is kept in",

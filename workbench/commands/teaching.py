@@ -54,6 +54,8 @@ def teach(options: argparse.Namespace, reading: Reading, folder: Path) -> dict[s
         if not crew().first:
             return None
         show_result(made, result)
+        if "beside" in result:
+            screen.say("SFT ran with the settings of SDFT; with settings that are chosen for it, it can do better.")
         if result["finished"]:
             show_answers(made)
         follow_up(made, result)
