@@ -197,6 +197,11 @@ class Settings:
             f"a divisor of the batch ({self.optim.batch})",
         )
 
+    @property
+    def prompts(self) -> int:
+        """Prompts in each batch."""
+        return self.optim.batch // self.rollout.rollouts
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, by group."""
         return asdict(self)

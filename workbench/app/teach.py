@@ -77,10 +77,9 @@ def build(desk: Desk, shared: Shared) -> None:
     again.click(partial(press_resume, desk), watch.run, problem, **QUIET)
     watch.back.click(partial(press_back, desk), [watch.run, watch.checkpoint], [problem, watch.run], **QUIET)
 
-    set_one = partial(partial, choosing.set_one, desk)
     for key, field in more.items():
-        choosing.follow(set_one(key), [field], shared.cursor, places[key[0]])
-    choosing.follow(set_one(("optim", "steps")), [steps], shared.cursor, problem)
+        choosing.follow(partial(choosing.set_one, desk, key), [field], shared.cursor, places[key[0]])
+    choosing.follow(partial(choosing.set_one, desk, ("optim", "steps")), [steps], shared.cursor, problem)
     choosing.follow(partial(choosing.set_keep, desk), [keep, share], shared.cursor, problem)
     choosing.follow(partial(choosing.set_every, desk), [every, save], shared.cursor, amiss)
     choosing.follow(partial(choosing.set_limit, desk), [warn], shared.cursor, amiss)

@@ -16,7 +16,7 @@ from workbench.evaluation import after_thoughts, answer, get_scorer
 from workbench.runs import Run, open_run
 from workbench.runs.session import student_at
 from workbench.sampling import Choice
-from workbench.settings import Settings
+from workbench.settings import OptimSettings, Settings
 from workbench.training.batches import make_prompts
 
 
@@ -39,8 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--demonstration is empty.", "Write what the teacher is shown, or leave the flag out.")
     if not 0 <= options.temperature < math.inf:
         raise InputError(f"--temperature is {options.temperature}.", "Give it 0 or more.")
-    if not 0 <= options.seed < 2**31:
-        raise InputError(f"--seed is {options.seed}.", "Give it a number between 0 and 2147483647.")
+    OptimSettings(seed=options.seed)  # refuses one that no generator takes
     found = open_run(options.run, runs_folder(options))
     row = _row(found, options.prompt, options.demonstration)
     roles = student_at(found, options.step)

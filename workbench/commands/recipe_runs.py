@@ -47,10 +47,10 @@ def teach_and_score(
     probes = read_questions(bundled_probes(loaded.is_pocket), need_answer=True).rows
     methods = ("sft", "sdft") if options.method == "both" else (options.method,)
     # All are checked, and their folders made, before the first of them is taught for hours.
+    wished = {method: recipe.settings(method, len(fetched.rows.teaching), given) for method in methods}
+    refuse_unaskable(fetched, loaded, wished[methods[0]])  # the methods differ in steps alone
     made: dict[str, Run] = {}
-    for method in methods:
-        settings = recipe.settings(method, len(fetched.rows.teaching), given)
-        refuse_unaskable(fetched, loaded, settings)
+    for method, settings in wished.items():
         wanted = request(recipe, fetched, method, settings, loaded, f"{name}-{method}", probes)
         made[method] = find_or_begin(wanted, loaded, runs)
     result: dict[str, Any] = {

@@ -16,7 +16,7 @@ from workbench.commands.options import (
     read_probes,
     settings_from,
 )
-from workbench.demonstrations import Demonstration, Reading, read_questions, split
+from workbench.demonstrations import Reading, read_questions, split
 from workbench.demonstrations.splitting import contradiction
 from workbench.errors import InputError
 from workbench.evaluation import bundled_probes, refuse_unscorable
@@ -113,7 +113,7 @@ def _request(
     if options.beside_sft or options.method == "sft":
         refuse_lacking(parts.teaching)
     refuse_unteachable(parts.teaching, keep, settings)
-    kept = [Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep]
+    kept = [row.to_keep() for row in keep]
     pulled = contradiction([*parts.teaching, *parts.held_out, *kept])
     stem = Path(options.demonstrations).stem + ("" if options.method == "sdft" else f"-{options.method}")
     return Request(

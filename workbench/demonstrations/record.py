@@ -39,6 +39,10 @@ class Demonstration:
         """The text of the last user turn."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[-1]["content"]
 
+    def to_keep(self) -> Demonstration:
+        """The question alone, whatever else the row holds, as a keep row."""
+        return Demonstration(prompt=self.prompt, id=self.id, tags=self.tags, keep=True)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; fields that say nothing are left out."""
         prompt: Any = self.prompt if isinstance(self.prompt, str) else [dict(m) for m in self.prompt]

@@ -13,7 +13,7 @@ from workbench.models import POCKET
 from workbench.pocket import WEIGHTS
 from workbench.prompts import PAPER_TEMPLATE
 from workbench.runs import Run
-from workbench.settings import LoraSettings
+from workbench.settings import LoraSettings, Settings
 
 _ALPHA = {"forward": 0.0, "reverse": 1.0}
 
@@ -94,16 +94,13 @@ def write_trl(run: Run, folder: Path) -> None:
         model = 'str(HERE / "model")'
     else:
         model = repr(config["model"])
-    is_sdft = config["method"] == "sdft"
+    is_sdft, settings = config["method"] == "sdft", config["settings"]
     rows = [_row(row, is_sdft) for row in run.rows("teaching")]
     if is_sdft:
         # TRL passes over a batch that is not full: with fewer rows than that it would train nothing.
-        settings = config["settings"]
-        prompts = settings["optim"]["batch"] // settings["rollout"]["rollouts"]
-        rows *= -(-prompts // len(rows))
+        rows *= -(-Settings.from_dict(settings).prompts // len(rows))
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "data.jsonl").write_text(data, encoding="utf-8")
-    settings = config["settings"]
     arguments = _common(settings) | (_sdft_only(settings) if is_sdft else _sft_only())
     lora = settings["lora"]
     targets = lora["targets"] if lora["targets"] == "all-linear" else list(LoraSettings(**lora).layers)

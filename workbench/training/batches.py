@@ -43,7 +43,7 @@ class Plan:
     @property
     def prompts(self) -> int:
         """Prompts in each batch."""
-        return self.settings.optim.batch // self.settings.rollout.rollouts
+        return self.settings.prompts
 
     @property
     def keep_rows(self) -> int:
@@ -78,7 +78,7 @@ def refuse_unteachable(teaching: Sequence[Demonstration], keep: Sequence[Demonst
             f"would read what the student reads (the first is row {bare[0]}).",
             "Give each a demonstration; what the model should go on saying belongs among the keep rows.",
         )
-    if keep and settings.keep.keep_share > 0 and settings.optim.batch // settings.rollout.rollouts < 2:
+    if keep and settings.keep.keep_share > 0 and settings.prompts < 2:
         raise InputError("A batch of one prompt has no place for keep rows.", "Raise --batch, or lower --rollouts.")
 
 
@@ -94,9 +94,8 @@ def make_plan(
     loaded = roles.loaded
     prompts = make_prompts(loaded.tokenizer, settings)
     room = settings.rollout.max_new_tokens
-    # The question alone, whatever else a row holds: with a demonstration it would be taught.
-    bare = [Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in keep]
-    keep = bare if settings.keep.keep_share > 0 else ()
+    # A row with a demonstration would be taught.
+    keep = [row.to_keep() for row in keep] if settings.keep.keep_share > 0 else ()
     return Plan(
         prompts.tokenise_all(teaching, loaded.longest, room),
         prompts.tokenise_all(keep, loaded.longest, room),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from workbench import evaluation
 from workbench.adapters import CONFIG_FILE, WEIGHTS_FILE, check_adapter, save_adapter
 from workbench.decoding import Decoder
-from workbench.demonstrations import Demonstration, split
+from workbench.demonstrations import split
 from workbench.errors import InputError
 from workbench.evaluation import after_thoughts, answer, cut_off, get_scorer, measure, refuse_unscorable, verdict
 from workbench.events import Checked, Evaluated, RunEnded, RunStarted, Saved, Step
@@ -238,7 +238,7 @@ class Tasks:
             settings=made,
             teaching=parts.teaching,
             held_out=parts.held_out,
-            keep=[Demonstration(prompt=row.prompt, id=row.id, tags=row.tags, keep=True) for row in kept],
+            keep=[row.to_keep() for row in kept],
             probes=evaluation.read_bundled(loaded) if probes is None else read_rows(probes),
             scorer=scorer,
             evaluate_every=evaluate_every,
