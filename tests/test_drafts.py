@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.on_disk import watch
 from workbench.app import drafts
 from workbench.app.drafts import Draft
 from workbench.demonstrations import Demonstration, read, read_questions, split
@@ -238,23 +239,11 @@ def test_nothing_changes_the_rows_while_they_are_revised(draft: Draft) -> None:
 def test_a_change_is_on_the_disk_before_it_takes_the_place_of_the_old_text(
     draft: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[tuple[str, str]] = []
-    sync, replace = os.fsync, os.replace
-
-    def watch_sync(handle: int) -> None:
-        done.append(("synced", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
-        sync(handle)
-
-    def watch_replace(part: Path, path: Path) -> None:
-        done.append(("in place", Path(part).name))
-        replace(part, path)
-
-    monkeypatch.setattr(drafts.os, "fsync", watch_sync)
-    monkeypatch.setattr(drafts.os, "replace", watch_replace)
+    done = watch(monkeypatch)
     draft.delete(0)
     draft.type("examples.pasted", "half a wor")
-    for name in (".rows.jsonl.part", ".draft.json.part", ".typed.json.part"):
-        assert done.index(("synced", name)) < done.index(("in place", name))
+    for name in ("rows.jsonl", "draft.json", "typed.json"):
+        assert done.index(("synced", f".{name}.part")) < done.index(("named", name))
 
 
 def test_what_could_not_be_written_is_not_there_to_be_taken_back(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:

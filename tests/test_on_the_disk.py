@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.on_disk import Done, watch
 from workbench.demonstrations import Demonstration
 from workbench.errors import RunError
 from workbench.events import RunEnded, Saved, Step
@@ -21,26 +22,10 @@ from workbench.runs.log import EventWriter
 from workbench.runs.session import Request, Session, begin
 from workbench.settings import OptimSettings, RolloutSettings, Settings
 
-Done = list[tuple[str, str]]
-
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> Done:
-    """What was synced and what was given its name, in turn."""
-    made: Done = []
-    sync, rename = os.fsync, os.rename
-
-    def watch_sync(handle: int) -> None:
-        made.append(("synced", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
-        sync(handle)
-
-    def watch_rename(old: Path, new: Path) -> None:
-        made.append(("named", Path(new).name))
-        rename(old, new)
-
-    monkeypatch.setattr(os, "fsync", watch_sync)
-    monkeypatch.setattr(os, "rename", watch_rename)
-    return made
+    return watch(monkeypatch)
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, done: Done) -> None:

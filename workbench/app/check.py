@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import code, fitting, receipts, status, teaching
+from workbench.app import code, misfits, receipts, status, teaching
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note, wrong
 from workbench.app.rows import cut
@@ -96,7 +96,7 @@ def start(desk: Desk, n: float = 50, scorer: str = "contains") -> Task:
     if not 1 <= int(n or 0) <= 1000:
         raise InputError(f"{n} questions cannot be asked.", "Choose between 1 and 1000.")
     drafts = desk.drafts
-    fitting.count(desk)
+    misfits.count(desk)
     drafts.split()  # what could not be taught is refused here already
     drafts.choose(scorer=scorer)
     call = desk.worker.call(

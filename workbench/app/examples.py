@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.events import api
 
-from workbench.app import cache, code, downloading, fitting, fixing, intake, one_example, rows, samples, sheet
+from workbench.app import cache, code, downloading, fixing, intake, misfits, one_example, rows, samples, sheet
 from workbench.app.desk import QUIET, Cursor, Desk, Shared
 from workbench.app.notes import note
 from workbench.demonstrations.tables import EXTENSIONS
@@ -115,7 +115,7 @@ def poll(desk: Desk, cursor: Cursor) -> list[Any]:
     The table is no output here, or a cell would be drawn over while somebody writes in it. It is drawn anew for such a
     mark alone, which comes by itself only once a model is loaded.
     """
-    fitting.count(desk, patience=0)
+    misfits.count(desk, patience=0)
     if cursor.get("examples.version") == desk.drafts.version:
         return [gr.skip()] * 2
     cursor["examples.version"] = desk.drafts.version

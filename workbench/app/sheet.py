@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from workbench.app import fitting, intake, rows
+from workbench.app import intake, misfits, rows
 from workbench.app.desk import Desk
 from workbench.app.drafts import Draft
 from workbench.app.history import Row
@@ -189,7 +189,7 @@ def attempt(desk: Desk, act: Callable[[], str], page: float = 1, wrong_only: boo
         said = note(act())
     except WorkbenchError as error:
         said = wrong(error)
-    fitting.count(desk)
+    misfits.count(desk)
     return [said, *view(desk, page, wrong_only)]
 
 
@@ -206,7 +206,7 @@ def edit_table(desk: Desk, frame: Any, page: float, wrong_only: bool) -> list[An
         said = "The examples were changed elsewhere meanwhile, so this change was not taken. Here they are as they are."
         return [note(said, "wrong"), *view(desk, page, wrong_only)]
     taken = rows.take(desk.drafts, table.lines, base)
-    fitting.count(desk)
+    misfits.count(desk)
     said = _said_of(taken)
     as_shown = rows.lines(desk.drafts, _page(desk, page, wrong_only), wrong_only)
     if rows.same(table.lines, as_shown):

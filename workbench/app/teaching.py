@@ -9,7 +9,7 @@ from itertools import islice
 from statistics import median
 from typing import Any
 
-from workbench.app import fitting
+from workbench.app import misfits
 from workbench.app.choices import Choices
 from workbench.app.desk import Desk
 from workbench.errors import InputError, WorkbenchError
@@ -116,7 +116,7 @@ def start(desk: Desk, name: str = "", choices: Choices | None = None) -> str:
         InputError: as `ready`.
         WorkbenchError: the worker is busy, or not there.
     """
-    fitting.count(desk)
+    misfits.count(desk)
     drafts, choices = desk.drafts, choices or desk.drafts.choices
     name = ready(desk, name, choices)
     call = desk.worker.call(

@@ -34,7 +34,7 @@ class _Counted:
         self.of = ""
         self.said: dict[str, str] = {}  # what is wrong with each row that was counted; empty: nothing
         self.asked: tuple[list[str], Call] | None = None
-        self.seen: tuple[Row, ...] = ()  # the rows when they were last looked through
+        self.seen: tuple[Row, ...] | None = None  # the rows when they were last looked through
 
 
 def count(desk: Desk, patience: float = _PATIENCE) -> None:
@@ -43,24 +43,31 @@ def count(desk: Desk, patience: float = _PATIENCE) -> None:
     Args:
         patience: most seconds to wait for it. What it finds afterwards is taken in by the next call.
     """
-    counted: _Counted = desk.tasks.setdefault("fitting", _Counted())
+    counted: _Counted = desk.tasks.setdefault("misfits", _Counted())
     status = desk.worker.status
     if not status.alive or status.model is None or status.state == "loading":
         return
-    with counted.lock:
+    if not counted.lock.acquire(blocking=patience > 0):
+        return  # somebody waits for the count, and a poll must not
+    try:
         settings = {group: values for group, values in desk.drafts.settings.items() if group in _DEPENDS}
         of = json.dumps([status.model, status.restarts, settings], sort_keys=True)
         if of != counted.of:
-            counted.of, counted.said, counted.asked, counted.seen = of, {}, None, ()
+            counted.of, counted.said, counted.asked, counted.seen = of, {}, None, None
+        rows = desk.drafts.rows
+        if counted.seen is rows and counted.asked is None:
+            return  # as at nearly every poll
         with contextlib.suppress(WorkbenchError, TimeoutError):
             _take_in(counted, patience)
-            if counted.seen is not (rows := desk.drafts.rows):  # this is asked once a second by each page
+            if counted.seen is not rows:
                 counted.seen = rows
                 if new := _not_counted(rows, counted):
                     call = desk.worker.call("fit", rows=list(new.values()), settings=settings)
                     counted.asked = list(new), call
                     _take_in(counted, patience)
         desk.drafts.set_misfits({row: said for row, said in counted.said.items() if said})
+    finally:
+        counted.lock.release()
 
 
 def _take_in(counted: _Counted, patience: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.desks import FAKE, desk_at_rest
 from tests.waiting import until
 from workbench import POCKET, load
-from workbench.app import check, examples, fitting, fixing, rows, sheet, teaching
+from workbench.app import check, examples, fixing, misfits, rows, sheet, teaching
 from workbench.app.desk import Cursor, Desk
 from workbench.demonstrations.lenient import row_from
 from workbench.errors import InputError
@@ -119,10 +120,10 @@ def test_the_mark_comes_by_itself_once_a_model_is_there_and_goes_with_another_ch
         monkeypatch.setattr(desk.worker, "call", lambda do, **more: asked.append(do) or call(do, **more))
         examples.poll(desk, cursor)
         desk.drafts.add({"prompt": "What is 10?", "demonstration": "It is 10."})
-        fitting.count(desk)
+        misfits.count(desk)
         assert asked == ["fit"], "only what is new is counted"
         desk.drafts.set_setting("rollout", "max_new_tokens", 7)
-        fitting.count(desk)
+        misfits.count(desk)
         assert asked == ["fit", "fit"], "with other settings all of it is"
     finally:
         desk.worker.close()
@@ -132,5 +133,14 @@ def test_without_a_model_nobody_waits(tmp_path: Path, monkeypatch: pytest.Monkey
     desk = Desk.at(tmp_path, Worker(tmp_path, POCKET, FAKE))
     monkeypatch.setattr(desk.worker, "call", lambda *_, **__: pytest.fail("no worker is there to be asked"))
     desk.drafts.replace_rows(ROWS, "mine")
-    fitting.count(desk)
+    misfits.count(desk)
     assert len(desk.drafts.good) == 10
+
+
+def test_a_poll_does_not_wait_for_a_count_that_somebody_waits_for(desk: Desk) -> None:
+    misfits.count(desk)
+    with desk.tasks["misfits"].lock:
+        poll = threading.Thread(target=misfits.count, args=(desk,), kwargs={"patience": 0}, daemon=True)
+        poll.start()
+        poll.join(30)
+        assert not poll.is_alive()
